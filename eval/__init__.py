@@ -1,0 +1,1 @@
+"""Checkpoints to numbers: zero-shot classification and retrieval with intervals."""

@@ -1,0 +1,38 @@
+"""The config of `wit eval`. No torch here: `wit eval --help` must answer at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from wit.config import Settings
+
+
+class EvalConfig(Settings):
+    """Evaluate a trained model: zero-shot classification and retrieval, with 95% intervals."""
+
+    run: Path = Path("data/run")
+    """Run directory of the model."""
+    set: list[Path] = Field(min_length=1)
+    """Evaluation set: a webdataset folder or a folder with one sub-folder for each class.
+    Give the option once for each set."""
+    out: Path | None = None
+    """Folder for results (default: RUN/eval)."""
+    split: str = Field("test", pattern=r"^[A-Za-z0-9_-]+$")
+    """Split of a webdataset folder."""
+    templates: Path | None = None
+    """Text file of prompt templates, one a line with {c}, in place of each set's own."""
+    batch_size: int = Field(256, ge=1)
+    """Images or texts encoded at once."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs; auto takes CUDA where there is one."""
+    max_pixels: int = Field(100_000_000, ge=1)
+    """Images that declare more pixels than this are not decoded."""
+    max_bad: int = Field(0, ge=0)
+    """Images that may be unreadable, for each set; they are left out and listed."""
+    resamples: int = Field(2000, ge=100)
+    """Bootstrap resamples behind the intervals that have no closed form."""
+    seed: int = Field(0, ge=0)
+    """Seed of the bootstrap."""

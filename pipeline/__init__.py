@@ -1,0 +1,1 @@
+"""Stage one: caption-URL metadata to a corpus directory. Read `stages.py` first."""

@@ -1,0 +1,123 @@
+"""Stage 95: corpus.duckdb, the tables that people ask about a corpus.
+
+Everything is copied into the one file, so it opens from any folder and on another machine.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.context import Context, Counts
+from pipeline.engine import connect, copy, sql_text
+from wit.config import fingerprint
+from wit.errors import CorpusError
+from wit.schema import REASONS
+
+NAME = "corpus.duckdb"
+# In the order they are made: later ones read earlier ones. The SQL of each is 95_NAME.sql.
+TABLES = (
+    "pairs",
+    "matches",
+    "queries",
+    "shards",
+    "stages",
+    "reasons",
+    "domains",
+    "languages",
+    "words",
+    "image_sizes",
+    "duplicates",
+)
+SQL_FILES = (*(f"95_{name}.sql" for name in TABLES), "95_comments.sql", "95_queries_file.sql")
+
+
+def catalogue(context: Context) -> Counts:
+    """Write `corpus.duckdb` and `queries.parquet`; counts are those of the pairs."""
+    path = context.out / NAME
+    path.unlink(missing_ok=True)  # of a killed try
+    params: dict[str, dict[str, str]] = {
+        "pairs": {"pairs": str(context.corpus / "pairs" / "*.parquet")},
+        "matches": {"match": context.table("20_match")},
+        "queries": {"queries": context.table("18_queries")},
+        "shards": {"index": glob.escape(str(context.corpus / "shards" / "index.parquet"))},
+        "words": {"clean": context.table("15_clean")},
+    }
+    with connect(context.config.engine, context.out / ".spill", path) as con:
+        con.register("reports", _reports(context))
+        con.register("meanings", _meanings())
+        for done, name in enumerate(TABLES):
+            con.execute(f"CREATE TABLE {name} AS {sql_text(f'95_{name}.sql')}", params.get(name))
+            context.progress(done + 1, len(TABLES), unit="tables")
+        con.execute(sql_text("95_comments.sql"))
+        con.unregister("reports")
+        con.unregister("meanings")
+        copy(con, "95_queries_file.sql", {}, context.out / "queries.parquet")
+        con.execute("CHECKPOINT")
+        total = con.table("pairs").count("*").fetchall()[0][0]
+    return Counts(total, total)
+
+
+def _reports(context: Context) -> pa.Table:
+    """What each stage counted, from its stage.json."""
+    records = [
+        json.loads((at / "stage.json").read_text()) for at in sorted(context.inputs.values())
+    ]
+    return pa.table(
+        {
+            "nth": pa.array(range(len(records)), pa.int32()),
+            "stage": pa.array([record["name"] for record in records], pa.string()),
+            "rows_in": pa.array([record["rows_in"] for record in records], pa.int64()),
+            "rows_out": pa.array([record["rows_out"] for record in records], pa.int64()),
+        }
+    )
+
+
+def _meanings() -> pa.Table:
+    return pa.table(
+        {
+            "nth": pa.array(range(len(REASONS)), pa.int32()),
+            "reason": pa.array([reason.value for reason in REASONS], pa.string()),
+            "meaning": pa.array(list(REASONS.values()), pa.string()),
+        }
+    )
+
+
+def digest(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Any]]:
+    """Table -> {"rows": int, "digest": hex} of an open catalogue; equal content, equal digest.
+
+    Two builds of the same corpus differ in the bytes of corpus.duckdb, whose header holds a
+    random id, but not in this.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in sorted(TABLES):
+        try:
+            row = con.execute(sql_text("95_digest.sql"), {"table": name}).fetchall()[0]
+        except duckdb.CatalogException:
+            continue  # a missing table is missing from the digests too
+        found[name] = {"rows": row[0], "digest": fingerprint(list(row))}
+    return found
+
+
+def open_catalogue(corpus: Path) -> duckdb.DuckDBPyConnection:
+    """Open the catalogue of a finished corpus: read-only, and closed to every other file.
+
+    Raises:
+        CorpusError: there is none, or it is not a database.
+    """
+    path = corpus / NAME
+    if not path.is_file():
+        raise CorpusError(f"{path}: no such catalogue: run `wit shards --corpus {corpus}`")
+    try:
+        con = duckdb.connect(str(path), read_only=True)
+    except duckdb.Error as error:
+        first = str(error).splitlines()[0]
+        raise CorpusError(f"{path}: {first}: delete it and run `wit shards` again") from None
+    for setting in ("enable_external_access = false", "lock_configuration = true"):
+        con.execute(f"SET {setting}")
+    return con

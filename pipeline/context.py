@@ -1,0 +1,122 @@
+"""What a stage is, and what a stage function gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import ShardsConfig
+from pipeline.progress import Progress
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What went into a stage, what came out, and why the rest did not.
+
+    Raises:
+        AssertionError: in != out + sum(reasons); a bug of the stage.
+    """
+
+    rows_in: int
+    rows_out: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lost = sum(self.reasons.values())
+        assert self.rows_in == self.rows_out + lost, f"{self.rows_in} != {self.rows_out} + {lost}"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage function works with.
+
+    Attributes:
+        config: the whole config; a key that changes the result must be in `params` too.
+        params: what `Stage.params` returned, part of the fingerprint.
+        inputs: stage name -> folder that holds its *.parquet.
+        out: folder to write into. It may hold the partial work of a killed run that had the
+            same fingerprint; files whose name starts with "." are not part of the result.
+        corpus: top of the corpus, where the published parts of earlier stages lie.
+        progress: `progress(done, total)` reports rows while they are worked on.
+    """
+
+    config: ShardsConfig
+    params: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    out: Path
+    corpus: Path
+    progress: Progress
+
+    def table(self, stage: str) -> str:
+        """Glob of the work table of an input stage, for `read_parquet($name)`."""
+        return str(self.inputs[stage] / "*.parquet")
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """An in-memory DuckDB with the configured memory and threads, spilling inside `out`."""
+        from pipeline.engine import connect
+
+        return connect(self.config.engine, self.out / ".spill")
+
+
+StageFunction = Callable[[Context], Counts | None]
+
+
+def _no_params(config: ShardsConfig) -> dict[str, Any]:
+    return {}
+
+
+def _no_files(config: ShardsConfig) -> list[Path]:
+    return []
+
+
+@dataclass(frozen=True)
+class LocalImage:
+    """A path that the metadata names, below the folder of the metadata; nothing is sure of it."""
+
+    root: Path
+    source: str
+    path: str
+
+
+def _no_images(config: ShardsConfig, inputs: Mapping[str, Path]) -> list[LocalImage]:
+    return []
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the build; its result is the folder CORPUS/stages/NAME.
+
+    Attributes:
+        name: NN_name. The SQL of a stage sees an input `40_dedupe` as `$dedupe`.
+        inputs: names of the stages whose work tables it reads.
+        build: a file in pipeline/sql (one SELECT, written to `rows.parquet`), or a function
+            that writes *.parquet into `ctx.out`. It returns its counts, or None to have them
+            taken from the table: a row whose `reason` is null goes on.
+        params: the config values it depends on; the `$params` of its SQL.
+        files: files of the user that it reads; their content is part of the fingerprint.
+        images: local images that it reads, as its inputs (stage name -> folder) name them; their
+            content is part of the fingerprint, and where they lie is not.
+        judges: the stage whose surviving rows it decides about. It must then write exactly
+            one line for each of them, with the columns `row` and (if it drops any) `reason`.
+        sql: the files of pipeline/sql that a function runs; their text is part of the fingerprint.
+        publish: files and folders in `ctx.out` that are moved to the top of the corpus.
+        table: glob of the work table below its folder.
+        version: raise it when the code of a function stage changes its result.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    build: str | StageFunction
+    params: Callable[[ShardsConfig], dict[str, Any]] = _no_params
+    files: Callable[[ShardsConfig], list[Path]] = _no_files
+    images: Callable[[ShardsConfig, Mapping[str, Path]], list[LocalImage]] = _no_images
+    judges: str = ""
+    sql: tuple[str, ...] = ()
+    publish: tuple[str, ...] = ()
+    table: str = "*.parquet"
+    version: int = 1

@@ -1,0 +1,250 @@
+"""Run one stage: fingerprint, skip what stands, else build aside, check, rename, publish.
+
+A stage stands when CORPUS/stages/NAME/stage.json holds its fingerprint and every file that it
+lists is there in full. A build happens in NAME.FINGERPRINT.tmp and is renamed when it is whole
+and on disk, so a run that is killed at any moment leaves either the old result or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from pipeline.config import ShardsConfig
+from pipeline.context import Context, Counts, Stage
+from pipeline.engine import connect, copy, engine_errors, sql_text
+from pipeline.files import InputDigests
+from pipeline.progress import Progress
+from wit.config import fingerprint, write_json
+from wit.schema import Reason
+
+MARKER = "stage.json"
+FORMAT = 1  # of the work tables; raise it to rebuild every corpus
+
+
+@dataclass(frozen=True)
+class Result:
+    """A stage that stands: its fingerprint, its folder, its counts."""
+
+    name: str
+    fingerprint: str
+    folder: Path
+    counts: Counts
+    built: bool
+    seconds: float = 0.0
+
+
+class Runner:
+    """Runs stages in order on one corpus directory; keeps the results of earlier ones."""
+
+    def __init__(self, config: ShardsConfig) -> None:
+        self.config, self.corpus = config, config.corpus
+        self.stages = config.corpus / "stages"
+        self.stages.mkdir(parents=True, exist_ok=True)
+        self.results: dict[str, Result] = {}
+        self._digests = InputDigests(self.stages / "inputs.json")
+
+    def run(self, stage: Stage) -> Result:
+        """Bring one stage up to date.
+
+        Raises:
+            WitError: bad input, full disk, too little memory.
+            AssertionError: the stage lost or invented a row; a bug.
+        """
+        print_as = fingerprint(self._identity(stage))
+        folder = self.stages / stage.name
+        counts = self._standing(stage, folder, print_as)
+        if counts is not None:
+            _publish(stage, folder, self.corpus)
+            result = Result(stage.name, print_as, folder, counts, built=False)
+        else:
+            # From here on the corpus is not what its manifest says.
+            (self.corpus / "manifest.json").unlink(missing_ok=True)
+            result = self._build(stage, folder, print_as)
+        self.results[stage.name] = result
+        return result
+
+    def _identity(self, stage: Stage) -> dict[str, Any]:
+        files = [self._digests(path) for path in stage.files(self.config)]
+        inputs = {name: self.results[name].folder for name in stage.inputs}
+        with engine_errors(stage.name, self.config.engine):
+            images = stage.images(self.config, inputs)
+        if images:
+            files.append(self._digests.images(images, self.config.fetch.max_bytes))
+        own = (stage.build,) if isinstance(stage.build, str) else ()
+        return {
+            "format": FORMAT,
+            "name": stage.name,
+            "version": stage.version,
+            "sql": [sql_text(file) for file in (*own, *stage.sql)],
+            "params": stage.params(self.config),
+            "files": files,
+            "inputs": {name: self.results[name].fingerprint for name in stage.inputs},
+        }
+
+    def _standing(self, stage: Stage, folder: Path, print_as: str) -> Counts | None:
+        temporary = self._temporary(stage, print_as)
+        if (temporary / MARKER).exists():  # killed between the last check and the rename
+            _replace(temporary, folder)
+        try:
+            record = json.loads((folder / MARKER).read_text("utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        if record["fingerprint"] != print_as:
+            return None
+        for name, size in record["files"].items():
+            if not _has(folder / name, size) and not _has(self.corpus / name, size):
+                return None
+        return Counts(record["rows_in"], record["rows_out"], record["reasons"])
+
+    def _build(self, stage: Stage, folder: Path, print_as: str) -> Result:
+        out, progress = self._temporary(stage, print_as), Progress(stage.name)
+        out.mkdir(exist_ok=True)
+        inputs = {name: self.results[name].folder for name in stage.inputs}
+        params = stage.params(self.config)
+        context = Context(self.config, params, inputs, out, self.corpus, progress)
+        with engine_errors(stage.name, self.config.engine):
+            counts = self._produce(stage, context)
+        _remove_scratch(out)
+        files = _sync(out)
+        record = {
+            "name": stage.name,
+            "fingerprint": print_as,
+            "rows_in": counts.rows_in,
+            "rows_out": counts.rows_out,
+            "reasons": dict(counts.reasons),
+            "files": files,
+        }
+        write_json(record, out / MARKER)
+        _sync_folder(out)
+        _replace(out, folder)
+        for stale in sorted(self.stages.glob(f"{stage.name}.*.tmp")):
+            _remove(stale)
+        _publish(stage, folder, self.corpus)
+        dropped = counts.rows_in - counts.rows_out
+        rows = f"{counts.rows_in:>13,} rows {f'{dropped:,} dropped' if dropped else '':>20}"
+        progress.finish(f"{rows} {progress.seconds:8.1f} s")
+        return Result(stage.name, print_as, folder, counts, True, progress.seconds)
+
+    def _produce(self, stage: Stage, context: Context) -> Counts:
+        if isinstance(stage.build, str):
+            tables = {_short(name): context.table(name) for name in stage.inputs}
+            with context.connect() as con:
+                target = context.out / "rows.parquet"
+                params = {**tables, **context.params}
+                copy(con, stage.build, params, target, context.progress)
+            counts = None
+        else:
+            counts = stage.build(context)
+        _remove_scratch(context.out)  # before counting: a glob finds hidden files too
+        with connect(self.config.engine, context.out / ".spill") as con:
+            table = str(context.out / stage.table)
+            counted = counts or count(con, table)
+            if stage.judges:
+                judged = str(self.results[stage.judges].folder / "*.parquet")
+                check_coverage(con, stage, judged, table, counted)
+        return counted
+
+    def _temporary(self, stage: Stage, print_as: str) -> Path:
+        return self.stages / f"{stage.name}.{print_as}.tmp"
+
+
+def _short(stage_name: str) -> str:
+    return stage_name.partition("_")[2]
+
+
+def count(con: duckdb.DuckDBPyConnection, table: str) -> Counts:
+    """Rows of a work table: those without a reason go on, the others are counted by reason.
+
+    Raises:
+        AssertionError: a reason outside `wit.schema.Reason`.
+    """
+    rows = con.read_parquet(table)
+    if "reason" not in rows.columns:
+        total = rows.count("*").fetchall()[0][0]
+        return Counts(total, total)
+    groups = rows.aggregate("reason, count(*)", "reason").order("reason").fetchall()
+    reasons = {Reason(reason).value: number for reason, number in groups if reason is not None}
+    total = sum(number for _, number in groups)
+    return Counts(total, total - sum(reasons.values()), reasons)
+
+
+def check_coverage(
+    con: duckdb.DuckDBPyConnection, stage: Stage, judged: str, table: str, counts: Counts
+) -> None:
+    """Assert that a decision stage wrote one line for each row that reached it, no other."""
+    received = con.read_parquet(judged)
+    if "reason" in received.columns:
+        received = received.filter("reason IS NULL")
+    received.select("row").create_view("received")
+    con.read_parquet(table).select("row").create_view("decided")
+    wanted, got, missing, twice = con.execute(sql_text("check_coverage.sql")).fetchall()[0]
+    assert (got, missing, twice) == (wanted, 0, 0), (
+        f"{stage.name}: {wanted} rows came, {got} were judged, {missing} are missing,"
+        f" {twice} stand twice"
+    )
+    assert counts.rows_in == wanted, f"{stage.name}: counted {counts.rows_in} of {wanted} rows"
+
+
+def _has(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_scratch(folder: Path) -> None:
+    for path in sorted(folder.glob(".*")):
+        _remove(path)
+
+
+def _replace(new: Path, old: Path) -> None:
+    """Put a finished folder in the place of an older one."""
+    if old.exists():
+        shutil.rmtree(old)
+    new.rename(old)
+    _sync_folder(old.parent)
+
+
+def _publish(stage: Stage, folder: Path, corpus: Path) -> None:
+    """Move the public parts to the top of the corpus; harmless to repeat after a kill."""
+    for name in stage.publish:
+        if (folder / name).exists():
+            _remove(corpus / name)
+            (folder / name).rename(corpus / name)
+            _sync_folder(corpus)
+
+
+def _sync(folder: Path) -> Mapping[str, int]:
+    """fsync everything below a folder; returns relative path -> bytes."""
+    sizes = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir():
+            _sync_folder(path)
+            continue
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
+    return sizes
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,15 @@
+-- The query list with the pairs that each query found and those that are in the shards.
+SELECT
+    queries.query_id,
+    queries.query,
+    queries.words,
+    queries.source,
+    queries.rank,
+    queries.count,
+    count(pairs.row) AS matched,
+    count(pairs.row) FILTER (pairs.verdict = 'kept') AS kept
+FROM read_parquet($queries) AS queries
+LEFT JOIN matches USING (query_id)
+LEFT JOIN pairs ON pairs.row = matches.row
+GROUP BY ALL
+ORDER BY queries.query_id

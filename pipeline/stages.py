@@ -1,0 +1,109 @@
+"""THE LIST: what `wit shards` does, in order. Read this first.
+
+Each stage reads the work tables of earlier ones and writes its own; `context.Stage` says what
+the fields mean, `runner.py` runs a stage. `row` numbers the captions of the input and ties all
+tables together; captions and URLs themselves are joined back once, at the end.
+"""
+
+from __future__ import annotations
+
+from pipeline import catalogue, fetch, images, ingest, pack, pairs, queries
+from pipeline.context import Stage
+from wit.text import NORMALISER_VERSION
+
+STAGES: tuple[Stage, ...] = (
+    # Metadata of any kind: row, uid, rank, source, local, url, raw_text.
+    Stage(
+        "10_ingest",
+        (),
+        ingest.ingest,
+        params=ingest.names,
+        files=ingest.files,
+        sql=("10_ingest.sql",),
+    ),
+    # The same address under one key, its domain, and what is wrong with it.
+    Stage("12_urls", ("10_ingest",), "12_urls.sql"),
+    # Caption as the model reads it, normalised words, language.
+    Stage("15_clean", ("10_ingest",), "15_clean.sql", version=NORMALISER_VERSION),
+    # The query list.
+    Stage(
+        "18_queries",
+        ("15_clean",),
+        queries.queries,
+        params=queries.params,
+        files=queries.files,
+        sql=("18_queries_given.sql", "18_queries_corpus.sql"),
+        version=NORMALISER_VERSION,
+    ),
+    # Which query occurs in which caption.
+    Stage("20_match", ("15_clean", "18_queries"), "20_match.sql"),
+    # Rules on a row by itself.
+    Stage(
+        "30_filter",
+        ("12_urls", "15_clean", "20_match"),
+        "30_filter.sql",
+        params=lambda config: config.text.model_dump(),
+        judges="10_ingest",
+    ),
+    # One row per URL and caption, and a few captions per URL.
+    Stage(
+        "40_dedupe",
+        ("10_ingest", "12_urls", "15_clean", "30_filter"),
+        "40_dedupe.sql",
+        params=lambda config: {"captions_per_image": config.dedupe.captions_per_image},
+        judges="30_filter",
+    ),
+    # The cap per query.
+    Stage(
+        "50_balance",
+        ("10_ingest", "20_match", "40_dedupe"),
+        "50_balance.sql",
+        params=lambda config: {"cap": config.balance.cap},
+        judges="40_dedupe",
+    ),
+    # Every wanted URL once, through img2dataset: images, and what became of each URL.
+    Stage(
+        "60_fetch",
+        ("10_ingest", "12_urls", "50_balance"),
+        fetch.fetch,
+        params=fetch.params,
+        images=fetch.local_images,
+        sql=("60_fetch.sql",),
+    ),
+    # Sizes and duplicates of the images.
+    Stage(
+        "70_images",
+        ("10_ingest", "12_urls", "50_balance", "60_fetch"),
+        images.images,
+        params=images.params,
+        judges="50_balance",
+        sql=images.SQL_FILES,
+    ),
+    # The shards, in the order of rank.
+    Stage(
+        "80_pack",
+        ("10_ingest", "12_urls", "15_clean", "60_fetch", "70_images"),
+        pack.pack,
+        params=pack.params,
+        sql=("80_pack.sql",),
+        publish=("shards",),
+    ),
+    # Every row with its verdict.
+    Stage(
+        "90_pairs",
+        pairs.INPUTS,
+        pairs.pairs,
+        judges="10_ingest",
+        sql=("90_pairs.sql",),
+        publish=("pairs",),
+        table="pairs/*.parquet",
+    ),
+    # What people ask questions about.
+    Stage(
+        "95_catalogue",
+        (*pairs.INPUTS, "18_queries", "20_match", "60_fetch", "90_pairs"),
+        catalogue.catalogue,
+        sql=catalogue.SQL_FILES,
+        publish=("queries.parquet", "corpus.duckdb"),
+    ),
+)

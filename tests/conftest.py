@@ -1,0 +1,76 @@
+"""Options and fixtures that all tests share. Nothing heavy is imported here: the tests of one
+half run where the other half's dependencies are absent."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from pipeline.config import ShardsConfig
+
+settings.register_profile("same", derandomize=True, deadline=None)  # the same examples each time
+settings.load_profile("same")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core a test; before anything loads OpenMP
+
+
+class Without:
+    """An import finder that doesn't see some packages: they are as good as not installed."""
+
+    def __init__(self, finder: Any, names: Sequence[str]) -> None:
+        self._finder, self._names = finder, frozenset(names)
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        if fullname.split(".")[0] in self._names:
+            return None
+        return self._finder.find_spec(fullname, path, target)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._finder, name)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--without",
+        default="",
+        metavar="NAMES",
+        help="comma-separated packages to treat as not installed",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    names = [name for name in str(config.getoption("--without")).split(",") if name]
+    if names:
+        loaded = sorted(set(names) & set(sys.modules))
+        assert not loaded, f"already imported: {', '.join(loaded)}"
+        sys.meta_path[:] = [Without(finder, names) for finder in sys.meta_path]
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShardsConfig]:
+    """The config that builds a small embedded sample, whose server runs for the session."""
+    from pipeline.config import ShardsConfig
+    from pipeline.sample.build import Recipe, write
+    from pipeline.sample.command import sample_config
+    from pipeline.sample.server import serve
+
+    folder = tmp_path_factory.mktemp("sample")
+    write(folder, Recipe(good=150, copies=1, slow=False, evaluation=False))
+    with serve(folder) as port:
+        yield sample_config(ShardsConfig(), folder, port)
+
+
+@pytest.fixture(scope="session")
+def corpus(sample: ShardsConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished corpus of the small sample, for tests that only read it."""
+    from pipeline.build import build
+
+    folder = tmp_path_factory.mktemp("corpus")
+    build(sample.model_copy(update={"corpus": folder}))
+    return folder

@@ -1,0 +1,89 @@
+"""Evaluation sets written to temporary folders."""
+
+import io
+import tarfile
+
+import pytest
+from PIL import Image
+
+
+def picture(colour, size=(40, 30), form="PNG", **options):
+    out = io.BytesIO()
+    Image.new("RGB", size, colour).save(out, form, **options)
+    return out.getvalue()
+
+
+def write_tar(path, members):
+    """A plain webdataset tar of (name, bytes) members."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+COLOURS = {"red": (230, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 230)}
+FORMS = {"webp": "WEBP", "png": "PNG", "jpg": "JPEG", "jpeg": "JPEG"}
+
+
+@pytest.fixture
+def colour_set(tmp_path):
+    """A classification set: 24 plain pictures of three colours in two shards, four formats."""
+    root = tmp_path / "colours"
+    for shard in range(2):
+        members = []
+        for i in range(12):
+            number = shard * 12 + i
+            ext = list(FORMS)[i % 4]
+            colour = list(COLOURS.values())[number % 3]
+            members.append((f"s{number:07d}.{ext}", picture(colour, form=FORMS[ext])))
+            members.append((f"s{number:07d}.cls", str(number % 3).encode()))
+        write_tar(root / "test" / f"{shard}.tar", members)
+    (root / "test" / "nshards.txt").write_text("2")
+    (root / "classnames.txt").write_text("\n".join(COLOURS))
+    (root / "zeroshot_classification_templates.txt").write_text("a {c} picture\nall {c}\n")
+    return root
+
+
+@pytest.fixture
+def caption_set(tmp_path):
+    """A retrieval set: three plain pictures with one, two and three captions."""
+    root = tmp_path / "captions"
+    captions = {
+        "red": ["red"],
+        "green": ["green", "all green"],
+        "blue": ["blue", "so blue", "a blue"],
+    }
+    members = []
+    for i, (name, lines) in enumerate(captions.items()):
+        members.append((f"s{i:07d}.png", picture(COLOURS[name])))
+        members.append((f"s{i:07d}.txt", "\n".join(lines).encode()))
+    write_tar(root / "test" / "0.tar", members)
+    (root / "test" / "nshards.txt").write_text("1\n")
+    (root / "dataset_type.txt").write_text("retrieval")
+    return root
+
+
+@pytest.fixture
+def class_folder(tmp_path):
+    """One sub-folder for each class, as people keep their pictures."""
+    root = tmp_path / "photos"
+    for name, colour in COLOURS.items():
+        folder = root / f"{name}_wall"
+        folder.mkdir(parents=True)
+        for i in range(3):
+            (folder / f"{i}.JPG").write_bytes(picture(colour, form="JPEG"))
+        (folder / ".DS_Store").write_text("not a picture")
+    (root / ".hidden").mkdir()
+    return root
+
+
+@pytest.fixture
+def tar():
+    return write_tar
+
+
+@pytest.fixture
+def png():
+    return picture

@@ -1,0 +1,116 @@
+"""`wit eval` from its command line to its files, with a real model of random weights."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from eval.run import main
+from train import checkpoint
+from train.config import TrainConfig
+from train.model import CLIP
+from wit.config import write_config
+from wit.errors import CheckpointError, ConfigError, InputError
+from wit.tokenizer import Tokenizer
+
+WORDS = ["a red picture", "all green", "so blue", "a photo of the blue wall"]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run directory as `wit train` leaves it, but with the weights of the first step."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    config = TrainConfig(run=folder, model={"image_size": 32, "width": 16, "text_width": 16})
+    tokenizer = Tokenizer.train(WORDS * 3, 560)
+    tokenizer.save(folder / "tokenizer.json")
+    torch.manual_seed(0)
+    model = CLIP(config.model, tokenizer.vocab_size)
+    checkpoint.save(folder, 7, {"model": model.state_dict(), "step": 7}, keep=1)
+    write_config(config, folder / "config.json")
+    return folder
+
+
+def test_command(run, colour_set, caption_set, class_folder, capsys):
+    sets = [f"--set={path}" for path in (caption_set, class_folder, colour_set)]
+    assert main([f"--run={run}", *sets, "--device=cpu", "--batch_size=7"]) == 0
+    out = capsys.readouterr().out
+    for words in ("image to text R@1", "mean per class", "photos", "colours", str(run / "eval")):
+        assert words in out
+    kept = json.loads((run / "eval" / "photos-zeroshot.json").read_text())
+    top = kept["metrics"]["top-1"]
+    assert out.splitlines()[-1] == (
+        f"zero-shot top-1 {100 * top['value']:.1f}% (chance 33.3%)"  # of the first such set
+    )
+    assert kept["model"]["step"] == 7
+    assert len(kept["model"]["fingerprint"]) == 16
+    rows = pq.read_table(run / "eval" / "photos-zeroshot.parquet")
+    assert np.mean(np.array(rows["rank"]) == 0) == top["value"]
+    assert json.loads((run / "eval" / "config.json").read_text())["config"]["batch_size"] == 7
+
+
+def test_other_weights_are_encoded_anew(run, colour_set, capsys):
+    arguments = [f"--run={run}", f"--set={colour_set}", "--device=cpu"]
+    main(arguments)
+    first = json.loads((run / "eval" / "colours-zeroshot.json").read_text())
+    scores = pq.read_table(run / "eval" / "colours-zeroshot.parquet")["score"]
+    state = checkpoint.load(run).state
+    state["model"]["text_projection"] *= -1
+    checkpoint.save(run, 7, state, keep=1)
+    main(arguments)
+    second = json.loads((run / "eval" / "colours-zeroshot.json").read_text())
+    assert second["protocol_hash"] == first["protocol_hash"]
+    assert second["model"]["fingerprint"] != first["model"]["fingerprint"]
+    flipped = pq.read_table(run / "eval" / "colours-zeroshot.parquet")["score"]
+    np.testing.assert_allclose(flipped, -np.array(scores), atol=1e-6)
+
+
+def test_own_templates(run, colour_set, tmp_path, capsys):
+    templates = tmp_path / "mine.txt"
+    templates.write_text("so {c}\n")
+    main([f"--run={run}", f"--set={colour_set}", f"--templates={templates}", "--device=cpu"])
+    kept = json.loads((run / "eval" / "colours-zeroshot.json").read_text())
+    assert kept["protocol"]["templates"] == ["so {c}"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "error", "message"),
+    [
+        (["--run={tmp}/none", "--set={set}"], CheckpointError, "none: not a run directory"),
+        (["--run={run}", "--set={tmp}/none"], InputError, "none: no such evaluation set"),
+        (["--run={run}", "--set={set}", "--set={set}"], ConfigError, "two sets are named colours"),
+        (["--run={run}"], ConfigError, "set is missing"),
+        (["--run={run}", "--set={set}", "--batch=3"], ConfigError, "did you mean --batch_size"),
+        (["--run={run}", "--set={set}", "--batch_size=0"], ConfigError, "batch_size = .* range"),
+        (["--run={run}", "--set={set}", "--split=../x"], ConfigError, "split"),
+        (["--run={run}", "--set={set}", "--templates={tmp}/t"], InputError, "t: missing"),
+    ],
+)  # fmt: skip
+def test_mistakes(run, colour_set, tmp_path, extra, error, message):
+    arguments = [part.format(run=run, set=colour_set, tmp=tmp_path) for part in extra]
+    with pytest.raises(error, match=message) as caught:
+        main(arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_where_there_is_none(run, colour_set):
+    with pytest.raises(ConfigError, match="torch sees no CUDA device"):
+        main([f"--run={run}", f"--set={colour_set}", "--device=cuda"])
+
+
+def test_options_are_read_without_torch():
+    """`wit eval --help` must answer at once."""
+    code = (
+        "import sys, eval.run\n"
+        "try: eval.run.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit(bool({'torch', 'numpy', 'pyarrow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--set" in done.stdout

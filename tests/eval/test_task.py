@@ -1,0 +1,219 @@
+"""From a set on disk to numbers, with a model whose answers are known.
+
+The model sees a picture's mean colour and, in a text, the words red, green and blue. Its
+tokenizer, the sets, the images and the cache are real.
+"""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from rich.console import Console
+
+from eval import report, task
+from eval.config import EvalConfig
+from eval.features import Encoder
+from eval.sets import open_set
+from eval.stats import wilson
+from wit.errors import CheckpointError, TooManyBadSamples
+from wit.image import to_square
+from wit.tokenizer import Tokenizer
+
+WORDS = ("red", "green", "blue")
+
+
+class ColourModel:
+    image_size = 8
+
+    def __init__(self, fingerprint="colours"):
+        self.fingerprint = fingerprint
+        self.tokenizer = Tokenizer.train(["red green blue"] * 9, 600)
+        self.meaning_V3 = torch.zeros(self.tokenizer.vocab_size, 3)
+        for i, word in enumerate(WORDS):
+            (token,) = self.tokenizer.ids([word])[0]
+            self.meaning_V3[token, i] = 2.0
+        self.batches = []
+
+    def preprocess(self, image):
+        return to_square(image, self.image_size).transpose(2, 0, 1)
+
+    def tokenize(self, texts):
+        return torch.from_numpy(self.tokenizer.encode(texts, 12))
+
+    def encode_image(self, img_BCHW):
+        assert img_BCHW.dtype == torch.uint8
+        self.batches.append(len(img_BCHW))
+        return img_BCHW.float().mean(dim=(2, 3)) / 50
+
+    def encode_text(self, tokens_BL):
+        self.batches.append(len(tokens_BL))
+        return self.meaning_V3[tokens_BL].sum(dim=1) + 0.01
+
+
+@pytest.fixture
+def model():
+    return ColourModel()
+
+
+@pytest.fixture
+def measure(tmp_path):
+    def run(path, model, *, max_bad=0, batch_size=5):
+        config = EvalConfig(set=[path], max_bad=max_bad, resamples=200)
+        encoder = Encoder(model, tmp_path / "cache", batch_size, config.max_pixels, max_bad)
+        return task.evaluate(open_set(path), encoder, config, {"fingerprint": model.fingerprint})
+
+    return run
+
+
+def values(result):
+    return {metric.name: metric.value for metric in result.metrics}
+
+
+def test_classification(colour_set, model, measure, tar, png):
+    tar(colour_set / "test" / "1.tar", [  # the last two are labelled wrongly
+        ("x0.png", png("red")), ("x0.cls", b"0"), ("x1.png", png("red")), ("x1.cls", b"1"),
+        ("x2.png", png("blue")), ("x2.cls", b"1")])  # fmt: skip
+    result = measure(colour_set, model)
+    assert values(result) == {"top-1": 13 / 15, "mean per class": (1 + 4 / 6 + 1) / 3}
+    top = result.metrics[0]
+    assert top.interval == wilson(13, 15)
+    assert (top.n, top.chance) == (15, 1 / 3)
+    table = result.predictions.to_pydict()
+    assert table["key"][-3:] == ["x0", "x1", "x2"]
+    assert table["label"][-3:] == [0, 1, 1]
+    assert table["predicted"][-3:] == [0, 0, 2]
+    assert [rank == 0 for rank in table["rank"]] == [True] * 13 + [False] * 2
+    assert report.last_line([result]) == "zero-shot top-1 86.7% (chance 33.3%)"
+
+
+def test_class_folder(class_folder, model, measure):
+    result = measure(class_folder, model)
+    assert values(result)["top-1"] == 1.0
+    assert result.protocol["templates"][0] == "a photo of a {c}."
+
+
+def test_classes_without_images_are_said(colour_set, model, measure):
+    (colour_set / "classnames.txt").write_text("red\ngreen\nblue\nclear\n\n")
+    result = measure(colour_set, model)
+    assert values(result) == {"top-1": 1.0, "mean per class": 1.0}
+    assert result.notes == ("1 of 4 classes have no image",)
+
+
+def test_retrieval(caption_set, model, measure):
+    """'so blue', 'blue' and 'a blue' are one direction; nothing ties with a foreign text."""
+    result = measure(caption_set, model)
+    got = values(result)
+    assert got["image to text R@1"] == got["text to image R@1"] == 1.0
+    one = {metric.name: metric for metric in result.metrics}
+    assert one["image to text R@1"].chance == pytest.approx((1 / 6 + 2 / 6 + 3 / 6) / 3)
+    assert one["text to image R@1"].chance == pytest.approx(1 / 3)
+    assert (one["image to text R@1"].n, one["text to image R@1"].n) == (3, 6)
+    assert one["text to image R@5"].chance == 1.0
+    table = result.predictions.to_pydict()
+    assert table["direction"] == ["image to text"] * 3 + ["text to image"] * 6
+    assert table["query"][3:6] == ["s0000000#0", "s0000001#0", "s0000001#1"]
+    assert table["first"][3:] == ["s0000000"] + ["s0000001"] * 2 + ["s0000002"] * 3
+
+
+def test_swapped_captions_are_found_out(caption_set, model, measure, tar, png):
+    tar(caption_set / "test" / "0.tar", [
+        ("a.png", png("red")), ("a.txt", b"blue\nred"),
+        ("b.png", png("blue")), ("b.txt", b"red")])  # fmt: skip
+    got = values(measure(caption_set, model))
+    assert got["image to text R@1"] == 0.0  # a: its own 'red' ties with b's; b: 'blue' is a's
+    assert got["text to image R@1"] == pytest.approx(1 / 3)
+
+
+def test_second_evaluation_encodes_nothing(colour_set, model, measure):
+    first = measure(colour_set, model)
+    assert model.batches == [5, 5, 5, 5, 4, 5, 1]  # 24 images, then 3 classes x 2 templates
+    model.batches.clear()
+    second = measure(colour_set, model)
+    assert model.batches == []
+    assert second.as_json() == first.as_json()
+    assert second.predictions.equals(first.predictions)
+
+
+def test_what_the_cache_depends_on(colour_set, measure, tar, png):
+    model = ColourModel()
+    first = measure(colour_set, model)
+    (colour_set / "zeroshot_classification_templates.txt").write_text("{c}")
+    model.batches.clear()
+    second = measure(colour_set, model)
+    assert model.batches == [3]  # other prompts: the images stand
+    assert second.as_json()["protocol_hash"] != first.as_json()["protocol_hash"]
+    other = ColourModel("another checkpoint")
+    measure(colour_set, other)
+    assert sum(other.batches) == 24 + 3
+    tar(colour_set / "test" / "1.tar", [("a.png", png("red")), ("a.cls", b"0")])
+    model.batches.clear()
+    measure(colour_set, model)
+    assert sum(model.batches) == 13  # other images: the prompts stand
+
+
+def test_batch_size_changes_nothing(colour_set, caption_set, tmp_path, measure):
+    for path in (colour_set, caption_set):
+        one = measure(path, ColourModel("one"), batch_size=1)
+        all_ = measure(path, ColourModel("all"), batch_size=64)
+        assert values(one) == values(all_)
+
+
+def test_a_half_written_cache_is_not_read(colour_set, model, measure, tmp_path):
+    measure(colour_set, model)
+    folders = [path for path in (tmp_path / "cache").iterdir() if (path / "image.npy").exists()]
+    (folder,) = folders
+    torn = folder.rename(folder.with_name(folder.name + ".tmp"))
+    (torn / "image.npy").write_bytes(b"torn")
+    assert values(measure(colour_set, model))["top-1"] == 1.0
+    assert not torn.exists()
+
+
+def test_bad_images_are_counted_and_bounded(colour_set, model, measure, tar, png):
+    tar(colour_set / "test" / "1.tar", [
+        ("ok.png", png("red")), ("ok.cls", b"0"),
+        ("cut.png", png("red", size=(400, 400))[:200]), ("cut.cls", b"0"),
+        ("page.jpg", b"<html>gone</html>"), ("page.cls", b"1")])  # fmt: skip
+    with pytest.raises(
+        TooManyBadSamples, match=r"1\.tar: image cut is unusable \(truncated_image\)"
+    ):
+        measure(colour_set, model)
+    result = measure(colour_set, model, max_bad=2)
+    assert [(bad.key, bad.reason) for bad in result.bad] == [
+        ("cut", "truncated_image"), ("page", "not_an_image")]  # fmt: skip
+    assert result.metrics[0].n == 13
+    assert result.predictions["key"].to_pylist()[-1] == "ok"
+    with pytest.raises(TooManyBadSamples, match="more than 1"):
+        measure(colour_set, model, max_bad=1)  # from the cache, under a tighter bound
+
+
+def test_features_that_are_not_finite_are_refused(colour_set, model, measure):
+    model.meaning_V3[:] = torch.nan
+    with pytest.raises(CheckpointError, match="features of texts are not finite"):
+        measure(colour_set, model)
+
+
+def test_saved_results(colour_set, caption_set, model, measure, tmp_path):
+    results = [measure(path, model) for path in (caption_set, colour_set)]
+    out = tmp_path / "results"
+    for result in results:
+        report.save(result, out)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "captions-retrieval.json", "captions-retrieval.parquet",
+        "colours-zeroshot.json", "colours-zeroshot.parquet"]  # fmt: skip
+    kept = json.loads((out / "colours-zeroshot.json").read_text())
+    assert kept["metrics"]["top-1"] == {
+        "value": 1.0, "interval_95": list(wilson(24, 24)[:2]), "interval_method": "wilson",
+        "n": 24, "chance": 1 / 3}  # fmt: skip
+    assert kept["model"] == {"fingerprint": "colours"}
+    assert kept["protocol"]["data"] == open_set(colour_set).fingerprint
+    rows = pq.read_table(out / "colours-zeroshot.parquet")
+    assert np.mean(np.array(rows["rank"]) == 0) == kept["metrics"]["top-1"]["value"]
+    console = Console(width=100, record=True)
+    report.print_table(results, console)
+    text = console.export_text()
+    assert "86.2 – 100.0" in text  # Wilson's interval of 24 in 24
+    assert "text to image R@10" in text
+    assert report.last_line(results) == "zero-shot top-1 100.0% (chance 33.3%)"
+    assert report.last_line(results[:1]) is None

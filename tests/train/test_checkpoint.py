@@ -1,0 +1,95 @@
+"""Checkpoints are whole or passed over."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from train import checkpoint
+from wit.config import write_json
+from wit.errors import CheckpointError
+
+
+def saved(run: Path, *steps: int, keep: int = 3) -> list[Path]:
+    return [
+        checkpoint.save(run, step, {"step": step, "w": torch.full((50,), float(step))}, keep)
+        for step in steps
+    ]
+
+
+def test_the_newest_is_loaded_and_old_ones_go(tmp_path: Path) -> None:
+    assert checkpoint.load(tmp_path) is None
+    saved(tmp_path, 5, 10, 15, 20, keep=2)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == [f"step_{s:08d}.{ext}" for s in (15, 20) for ext in ("json", "pt")]
+    found = checkpoint.load(tmp_path)
+    assert found is not None
+    assert found.state["step"] == 20
+    assert torch.equal(found.state["w"], torch.full((50,), 20.0))
+    assert found.problems == []
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def break_mark(path: Path) -> None:
+    path.with_suffix(".json").write_text('{"step": 10')
+
+
+@pytest.mark.parametrize("damage", [cut, flip, remove, break_mark])
+def test_a_damaged_one_is_passed_over(tmp_path: Path, damage) -> None:
+    _, last = saved(tmp_path, 5, 10)
+    damage(last)
+    found = checkpoint.load(tmp_path)
+    assert found is not None
+    assert found.state["step"] == 5
+    assert len(found.problems) == 1
+    assert "step_00000010" in found.problems[0]
+    saved(tmp_path, 7, keep=1)  # the next one replaces the damaged one, not the other way round
+    after = checkpoint.load(tmp_path)
+    assert after is not None
+    assert (after.state["step"], after.problems) == (7, [])
+
+
+def test_a_file_without_its_mark_is_no_checkpoint(tmp_path: Path) -> None:
+    _, last = saved(tmp_path, 5, 10)
+    last.with_suffix(".json").unlink()
+    found = checkpoint.load(tmp_path)
+    assert found is not None
+    assert (found.state["step"], found.problems) == (5, [])
+
+
+def test_all_damaged_is_an_error_that_says_so(tmp_path: Path) -> None:
+    for path in saved(tmp_path, 5, 10):
+        cut(path)
+    with pytest.raises(CheckpointError, match="no sound checkpoint"):
+        checkpoint.load(tmp_path)
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (exec, ("raise SystemExit('code ran')",))
+
+
+def test_a_checkpoint_with_code_in_it_does_not_run(tmp_path: Path) -> None:
+    (path,) = saved(tmp_path, 5)
+    torch.save({"step": Bomb()}, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    mark = {"step": 5, "bytes": path.stat().st_size, "sha256": digest}
+    write_json(mark, path.with_suffix(".json"))
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        checkpoint.load(tmp_path)

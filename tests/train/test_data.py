@@ -1,0 +1,254 @@
+"""From shards to batches: order, sameness of batches however they are made, bad samples."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from train.captions import Captions
+from train.config import DataConfig, TrainConfig
+from train.data import BadSamples, Batch, Loader, Pairs, crop, epoch_order
+from train.dist import World
+from wit.errors import CorpusError, InputError, SampleError, TooManyBadSamples
+from wit.tokenizer import Tokenizer
+
+Make = Callable[..., TrainConfig]
+
+
+def loader(config: TrainConfig, rank: int = 0, size: int = 1) -> tuple[Loader, list[SampleError]]:
+    seen: list[SampleError] = []
+    bad = BadSamples(config.data.max_bad, seen.append)
+    pairs = Pairs(config.corpus, bad)
+    captions = Captions(pairs.texts, Tokenizer.train(pairs.texts, 600), 16)
+    world = World(rank, size, torch.device("cpu"))
+    return Loader(pairs, captions, config, bad, world), seen
+
+
+def batches(
+    config: TrainConfig, start: int, stop: int, rank: int = 0, size: int = 1
+) -> list[Batch]:
+    return list(loader(config, rank, size)[0].batches(start, stop))
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return torch.equal(a.img_bCSS, b.img_bCSS) and torch.equal(a.tokens_bL, b.tokens_bL)
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(1, 200))
+def test_an_epoch_holds_each_sample_once(seed: int, epoch: int, samples: int) -> None:
+    order = epoch_order(seed, epoch, samples)
+    assert sorted(order.tolist()) == list(range(samples))
+
+
+def test_orders_differ_between_epochs_and_seeds() -> None:
+    orders = {tuple(epoch_order(seed, epoch, 50)) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+
+
+def test_batches_have_the_promised_form(make_config: Make) -> None:
+    first = batches(make_config(), 0, 1)[0]
+    assert first.img_bCSS.shape == (16, 3, 16, 16)
+    assert first.img_bCSS.dtype == torch.uint8
+    assert first.img_bCSS.is_contiguous(memory_format=torch.channels_last)
+    assert first.tokens_bL.shape[0] == 16
+    assert first.tokens_bL.shape[1] == int((first.tokens_bL != 0).sum(dim=1).max())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"data__workers": 5}, {"data__prefetch": 1}, {"data__cache_mb": 0}],
+)
+def test_batches_do_not_depend_on_how_they_are_made(make_config: Make, changes) -> None:
+    base = make_config().data.model_dump()
+    config = make_config(data={**base, **{k.split("__")[1]: v for k, v in changes.items()}})
+    expected, got = batches(make_config(), 0, 7), batches(config, 0, 7)
+    assert len(got) == 7
+    assert all(same(a, b) for a, b in zip(got, expected, strict=True))
+
+
+def test_a_run_can_start_anywhere(make_config: Make) -> None:
+    config = make_config()
+    assert all(
+        same(a, b) for a, b in zip(batches(config, 4, 8), batches(config, 0, 8)[4:], strict=True)
+    )
+
+
+def test_processes_share_the_batch_of_one(make_config: Make) -> None:
+    whole = batches(make_config(), 0, 3)
+    parts = [batches(make_config(), 0, 3, rank, 4) for rank in range(4)]
+    for step, batch in enumerate(whole):
+        joined = torch.cat([part[step].img_bCSS for part in parts])
+        assert torch.equal(joined, batch.img_bCSS)
+
+
+def test_pictures_and_captions_stay_together(make_config: Make) -> None:
+    """The colour that a caption names is the colour of the square in its picture."""
+    config = make_config(data={"crop_min": 1.0}, model={"image_size": 32, "stem": (), "patch": 8})
+    tokenizer = Tokenizer.train(Pairs(config.corpus, BadSamples(0, print)).texts, 600)
+    checked = 0
+    for batch in batches(config, 0, 3):
+        for img_CSS, ids_L in zip(batch.img_bCSS.int(), batch.tokens_bL.tolist(), strict=True):
+            red, green, blue = img_CSS
+            seen = {
+                "red": (red - torch.maximum(green, blue) > 60).sum().item(),
+                "green": (green - torch.maximum(red, blue) > 60).sum().item(),
+                "blue": (blue - torch.maximum(red, green) > 60).sum().item(),
+                "yellow": (torch.minimum(red, green) - blue > 80).sum().item(),
+            }
+            if max(seen.values()) > 10:  # the crop may have missed a small square
+                checked += 1
+                assert max(seen, key=lambda name: seen[name]) in tokenizer.decode(ids_L).split()
+    assert checked > 30
+
+
+@pytest.mark.parametrize("size", [(64, 64), (90, 40), (40, 90)])
+def test_crops_are_squares_of_the_promised_area(size: tuple[int, int]) -> None:
+    """On a picture whose pixels hold their own place, a crop says where it came from."""
+    width, height = size
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = np.arange(width), np.arange(height)[:, None]
+    picture, config = Image.fromarray(pixels), DataConfig(crop_min=0.25, flip=False)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        draw = rng.random(4).tolist()
+        out = np.asarray(crop(picture, 16, draw, config)).astype(float)
+        side = min(size) * (0.25 + 0.75 * draw[0]) ** 0.5
+        for channel, axis, length, at in ((0, 1, width, draw[1]), (1, 0, height, draw[2])):
+            profile = out[..., channel].mean(axis=1 - axis)[4:12]
+            assert np.diff(profile).mean() == pytest.approx(side / 16, abs=0.2)
+            centre = (length - side) * at + side / 2 - 0.5
+            assert profile.mean() == pytest.approx(centre, abs=0.7)
+
+
+def test_flip_mirrors_half_of_the_pictures() -> None:
+    picture = Image.fromarray(np.tile(np.arange(16, dtype=np.uint8)[:, None] * 16, (16, 1, 3)))
+    plain = np.asarray(crop(picture, 16, [0, 0, 0, 0.4], DataConfig()))
+    assert (
+        np.asarray(crop(picture, 16, [0, 0, 0, 0.4], DataConfig(flip=True))) == plain[:, ::-1]
+    ).all()
+    assert (np.asarray(crop(picture, 16, [0, 0, 0, 0.6], DataConfig(flip=True))) == plain).all()
+    assert (plain == np.asarray(picture)).all()
+
+
+def test_captions_give_whole_texts_or_one_sentence() -> None:
+    texts = ["One red square. Two blue ones! Is it? Yes", "no end", ""] * 3
+    tokenizer = Tokenizer.train(texts, 600)
+    captions = Captions(texts, tokenizer, 40)
+    rng = np.random.default_rng(0)
+    whole = captions.tokens(range(9), rng.random((9, 2)), sentences=0.0)
+    assert (whole == tokenizer.encode(texts, whole.shape[1])).all()
+    ones = {
+        tokenizer.decode(row)
+        for _ in range(30)
+        for row in captions.tokens([0, 1, 2], rng.random((3, 2)), sentences=1.0)
+    }
+    assert ones == {"one red square .", "two blue ones !", "is it ?", "yes", "no end", ""}
+    short = Captions(texts, tokenizer, 5).tokens([0], rng.random((1, 2)), 0.0)
+    assert short.shape == (1, 5)
+    assert short[0, -1] == tokenizer.eot
+
+
+def damaged(make_corpus: Callable[..., Path], tmp_path: Path, keys: int) -> Path:
+    """A corpus whose first pictures are overwritten with zeros inside the tar."""
+    corpus = make_corpus(tmp_path / "damaged", shards=1, count=24)
+    rows = pq.read_table(corpus / "shards" / "index.parquet").to_pylist()
+    with (corpus / "shards" / "00000.tar").open("r+b") as file:
+        for row in rows[:keys]:
+            file.seek(row["offset"])
+            file.write(bytes(row["size"]))
+    return corpus
+
+
+def test_bad_samples_are_replaced_logged_once_and_counted(make_config, make_corpus, tmp_path):
+    config = make_config(corpus=damaged(make_corpus, tmp_path, 3), batch=8)
+    data, seen = loader(config)
+    got = list(data.batches(0, 12))
+    assert [len(batch.img_bCSS) for batch in got] == [8] * 12
+    assert sorted(error.key for error in seen) == ["000000000", "000000001", "000000002"]
+    assert {str(error.reason) for error in seen} == {"not_an_image"}
+    assert all(error.file.endswith("00000.tar") for error in seen)
+    assert all(same(a, b) for a, b in zip(got[6:], batches(config, 6, 12), strict=True))
+
+
+def test_too_many_bad_samples_stop_the_run(make_config, make_corpus, tmp_path) -> None:
+    config = make_config(corpus=damaged(make_corpus, tmp_path, 3), batch=8, data={"max_bad": 2})
+    with pytest.raises(TooManyBadSamples, match="more than data"):
+        batches(config, 0, 12)
+
+
+def test_a_corpus_of_bad_pictures_ends_with_a_message(make_config, make_corpus, tmp_path) -> None:
+    config = make_config(corpus=damaged(make_corpus, tmp_path, 24), batch=8)
+    with pytest.raises(TooManyBadSamples, match="no usable sample"):
+        batches(config, 0, 1)
+
+
+def foreign(folder: Path) -> Path:
+    """Two tars as other tools write them: jpeg and json captions, one sample without picture."""
+    folder.mkdir()
+    for shard in range(2):
+        with tarfile.open(folder / f"data-{shard}.tar", "w") as tar:
+            for i in range(6):
+                out = io.BytesIO()
+                Image.new("RGB", (20, 30), (40 * i, 0, 0)).save(out, "JPEG")
+                members = {"jpeg": out.getvalue(), "json": b'{"caption": "a red one"}'}
+                if (shard, i) == (0, 2):
+                    del members["jpeg"]
+                if (shard, i) == (1, 3):
+                    members["json"] = b'{"caption": 5}'
+                for ext, data in members.items():
+                    info = tarfile.TarInfo(f"x/{shard}{i}.{ext}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+    return folder
+
+
+def test_reads_a_foreign_webdataset_folder(make_config: Make, tmp_path: Path) -> None:
+    data, seen = loader(make_config(corpus=foreign(tmp_path / "foreign"), batch=5))
+    assert data.steps_per_epoch == 2
+    assert [(error.key, error.reason) for error in seen] == [
+        ("x/02", "no_image"),
+        ("x/13", "bad_caption"),
+    ]
+    assert len(list(data.batches(0, 4))) == 4
+
+
+def test_missing_shards_and_large_batches_are_named(make_config, make_corpus, tmp_path) -> None:
+    with pytest.raises(InputError, match="48 samples are fewer than batch = 64"):
+        loader(make_config(batch=64))
+    corpus = make_corpus(tmp_path / "gone")
+    data, _ = loader(make_config(corpus=corpus))
+    (corpus / "shards" / "00001.tar").unlink()
+    with pytest.raises(CorpusError, match=r"00001\.tar"):
+        list(data.batches(0, 3))
+    with pytest.raises(CorpusError, match=r"00001\.tar"):
+        loader(make_config(corpus=corpus))
+
+
+def test_memory_for_pictures_is_bounded(make_config: Make) -> None:
+    data, _ = loader(make_config(data={"cache_mb": 0}))
+    list(data.batches(0, 3))
+    assert data._pictures._kept == {}
+
+
+def test_sentences_begin_after_their_share_of_the_run(make_config: Make) -> None:
+    """Before it a batch holds whole captions; from it on, the drawn sentences."""
+    base = make_config(steps=6).data.model_dump()
+
+    def run(**changes: float) -> list[Batch]:
+        return batches(make_config(steps=6, data={**base, **changes}), 0, 6)
+
+    whole, drawn = run(sentences=0.0), run(sentences=1.0)
+    late = run(sentences=1.0, sentences_after=0.5)
+    assert not any(same(a, b) for a, b in zip(whole, drawn, strict=True))
+    assert all(same(a, b) for a, b in zip(late[:3], whole[:3], strict=True))
+    assert all(same(a, b) for a, b in zip(late[3:], drawn[3:], strict=True))

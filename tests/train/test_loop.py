@@ -1,0 +1,297 @@
+"""Whole runs, in this process and in others that are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from train import checkpoint
+from train.config import TrainConfig
+from train.loop import NonFiniteLoss, train
+from train.model import load_model
+from wit.config import as_json
+from wit.errors import CheckpointError, ConfigError, WitError
+
+Make = Callable[..., TrainConfig]
+
+
+def rows(run: Path) -> list[dict[str, float]]:
+    path = run / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def curve(run: Path) -> list[tuple[float, float, float]]:
+    return [(row["step"], row["loss"], row["lr"]) for row in rows(run)]
+
+
+def state(run: Path) -> dict[str, Any]:
+    found = checkpoint.load(run)
+    assert found is not None
+    return found.state
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Bitwise equality of two trees of tensors and plain values."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+def same_state(a: Path, b: Path) -> bool:
+    return equal(state(a) | {"seconds": 0}, state(b) | {"seconds": 0})
+
+
+def start(config: TrainConfig, **env: str) -> subprocess.Popen[str]:
+    """`wit train` with this config in a process of its own."""
+    path = config.run.with_suffix(f".{len(env)}{env.get('RANK', '')}.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(as_json(config)))
+    code = (
+        "import json, sys, torch\n"
+        "from train.config import TrainConfig; from train.loop import train\n"
+        "sys.exit(train(TrainConfig(**json.load(open(sys.argv[1])))))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        env={**os.environ, **env, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_step(process: subprocess.Popen[str], run: Path, step: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(rows(run)) < step:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "the run made no progress"
+        time.sleep(0.002)
+
+
+def test_a_run_learns_and_a_finished_one_does_nothing(make_config: Make, tiny, capsys) -> None:
+    model = {**tiny, "width": 32, "text_width": 32, "embed_dim": 32, "dropout": 0.0}
+    config = make_config(
+        steps=80,
+        model=model,
+        data={"crop_min": 0.9},
+        loop={"log_every": 20, "save_every": 30, "threads": 1},
+    )
+    assert train(config) == 0
+    got = rows(config.run)
+    assert [row["step"] for row in got] == [20, 40, 60, 80]
+    assert got[-1]["loss"] < 1.6  # ln 16 = 2.77 is chance
+    assert got[-1]["accuracy"] > 4 / 16
+    assert all(0 <= row["data_wait"] <= 1 and row["samples_per_second"] > 0 for row in got)
+    done = json.loads((config.run / "done.json").read_text())
+    assert (done["steps"], done["samples"]) == (80, 1280)
+    assert (config.run / done["checkpoint"]).is_file()
+    assert list((config.run / "tensorboard").iterdir())
+    out = capsys.readouterr().out
+    assert "step 80/80 epoch 26.7 loss" in out
+    assert "samples/s data" in out
+
+    before = {path: path.stat().st_mtime_ns for path in config.run.rglob("*")}
+    assert train(config) == 0
+    assert "finished already" in capsys.readouterr().out
+    unlocked = {p: t for p, t in before.items() if p.name != ".lock"}
+    assert all(path.stat().st_mtime_ns == t for path, t in unlocked.items())
+
+
+def test_killed_at_a_random_step_and_resumed_is_bitwise_equal(make_config, tmp_path) -> None:
+    steps = 50
+    whole = make_config(run=tmp_path / "whole", steps=steps)
+    assert train(whole) == 0
+    killed = make_config(run=tmp_path / "killed", steps=steps)
+    process = start(killed)
+    at = random.Random().randint(5, 30)
+    wait_for_step(process, killed.run, at)
+    process.kill()
+    process.communicate()
+    assert not (killed.run / "done.json").exists(), f"it was too quick to be killed at {at}"
+    assert train(killed) == 0
+    assert same_state(whole.run, killed.run)
+    assert curve(whole.run) == curve(killed.run)
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(make_config, tmp_path) -> None:
+    config = make_config(run=tmp_path / "run", steps=60, loop__save_every=1000)
+    process = start(config)
+    wait_for_step(process, config.run, 5)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 143, output
+    assert "the same command goes on from here" in output
+    assert 5 <= state(config.run)["step"] < 60
+    whole = make_config(run=tmp_path / "whole", steps=60, loop__save_every=1000)
+    assert train(config) == train(whole) == 0
+    assert same_state(whole.run, config.run)
+
+
+def test_a_damaged_newest_checkpoint_costs_only_its_steps(make_config, tmp_path, capsys) -> None:
+    config, whole = make_config(run=tmp_path / "run"), make_config(run=tmp_path / "whole")
+    assert train(config) == train(whole) == 0
+    (config.run / "done.json").unlink()
+    before = (config.run / "metrics.jsonl").read_text()
+    os.link(config.run / "metrics.jsonl", tmp_path / "before.jsonl")
+    newest = config.run / "checkpoints" / "step_00000012.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert train(config) == 0
+    assert "passed over a damaged checkpoint" in capsys.readouterr().out
+    assert same_state(whole.run, config.run)
+    assert curve(whole.run) == curve(config.run)
+    assert (tmp_path / "before.jsonl").read_text() == before, "rows were rewritten in place"
+
+
+def test_bad_samples_are_counted_over_all_sittings_and_processes(
+    make_config, make_corpus, tmp_path
+) -> None:
+    corpus = make_corpus(tmp_path / "damaged", shards=1, count=24)
+    with (corpus / "shards" / "00000.tar").open("r+b") as file:
+        for row in pq.read_table(corpus / "shards" / "index.parquet").to_pylist()[:3]:
+            file.seek(row["offset"])
+            file.write(bytes(row["size"]))
+    config = make_config(corpus=corpus)
+    done = config.run / "done.json"
+    assert train(config) == 0
+    assert json.loads(done.read_text())["bad_samples"] == 3
+    done.unlink()
+    line = (config.run / "bad_samples.jsonl").read_text().splitlines()[0]
+    other = json.dumps({**json.loads(line), "key": "000000020"})
+    (config.run / "bad_samples.rank1.jsonl").write_text(f"{line}\n{other}\n")
+    assert train(config) == 0
+    assert json.loads(done.read_text())["bad_samples"] == 4
+
+
+def test_a_finished_run_without_its_checkpoints_starts_anew(make_config: Make) -> None:
+    assert train(make_config(steps=4)) == 0
+    config = make_config(steps=4, seed=1, loop__save_every=1)
+    shutil.rmtree(config.run / "checkpoints")
+    assert train(config) == 0
+    assert [row["step"] for row in rows(config.run)] == [1, 2, 3, 4]
+    assert json.loads((config.run / "config.json").read_text())["config"]["seed"] == 1
+
+
+def test_another_config_or_corpus_is_refused(make_config, make_corpus, tmp_path) -> None:
+    config = make_config(steps=4)
+    assert train(config) == 0
+    with pytest.raises(CheckpointError, match=r"optim\.lr = 0\.003, not 0\.001"):
+        train(make_config(steps=4, optim={"lr": 1e-3}))
+    (config.run / "latest.json").unlink()  # a kill may come between a checkpoint and this file
+    with pytest.raises(CheckpointError, match="seed = 0, not 1"):
+        train(make_config(steps=4, seed=1))
+    other = make_corpus(tmp_path / "other", shards=1, count=20)
+    with pytest.raises(CheckpointError, match="other samples"):
+        train(make_config(steps=4, corpus=other))
+    (config.run / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        train(config)
+
+
+def test_a_non_finite_loss_stops_before_the_weights_change(make_config: Make) -> None:
+    config = make_config(optim={"lr": 1e30}, loop__save_every=1)
+    with pytest.raises(NonFiniteLoss, match=r"the loss is nan at step \d+; .*lower optim\.lr"):
+        train(config)
+    assert not (config.run / "done.json").exists()
+    assert all(row["loss"] == row["loss"] for row in rows(config.run))
+
+
+def test_two_trainings_in_one_directory_are_refused(make_config: Make) -> None:
+    config = make_config(steps=4000)
+    process = start(config)
+    try:
+        wait_for_step(process, config.run, 1)
+        with pytest.raises(CheckpointError, match="another process trains here"):
+            train(config)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_clip_norm_bf16_batch_norm_and_mean_pooling_train(make_config: Make, tiny) -> None:
+    model = {**tiny, "stem": (8, 8), "stem_strides": (2, 1), "stem_norm": "batch", "pool": "mean"}
+    config = make_config(
+        steps=3, model=model, precision="bf16", optim={"lr": 1e-3, "clip_norm": 0.01}
+    )
+    assert train(config) == 0
+    weights = state(config.run)["model"]
+    assert all(weight.dtype != torch.bfloat16 for weight in weights.values())
+    assert weights["visual.stem.1.num_batches_tracked"].item() == 3
+
+
+def test_two_gloo_processes_equal_one(make_config, tmp_path) -> None:
+    one = make_config(run=tmp_path / "one", steps=6, model__dropout=0.0)
+    two = make_config(run=tmp_path / "two", steps=6, model__dropout=0.0)
+    assert train(one) == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    env = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [start(two, RANK=str(r), LOCAL_RANK=str(r), **env) for r in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    for a, b in zip(rows(one.run), rows(two.run), strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], abs=1e-5)
+        assert b["scale"] == pytest.approx(a["scale"], abs=1e-5)
+    assert len(state(two.run)["random"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"device": "abacus"}, "not a device"),
+        ({"vocab": "missing.json"}, "missing.json"),
+        ({"corpus": Path("nowhere")}, "nowhere"),
+    ],
+)
+def test_mistakes_are_one_line(make_config: Make, changes, words: str) -> None:
+    with pytest.raises(WitError, match=words):
+        train(make_config(**changes))
+
+
+def test_a_run_that_is_a_file_is_refused(make_config: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="is a file"):
+        train(make_config(run=tmp_path / "file"))
+
+
+def test_a_trained_model_loads_and_encodes(make_config: Make) -> None:
+    config = make_config(steps=4)
+    with pytest.raises(CheckpointError, match="not a run directory"):
+        load_model(config.run)
+    assert train(config) == 0
+    model = load_model(config.run)
+    assert (model.step, model.image_size, model.context_length) == (4, 16, 16)
+    assert model.logit_scale == pytest.approx(1 / 0.07, rel=0.1)
+    tokens_BL = model.tokenize(["a small red square", "a large blue square. " * 9])
+    assert tokens_BL.shape == (2, 16)
+    text_BE = model.encode_text(tokens_BL)
+    img_BCSS = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    assert model.encode_image(img_BCSS).shape == text_BE.shape == (2, 16)
+    assert torch.equal(load_model(config.run).encode_text(tokens_BL), text_BE)
+    assert load_model(config.run).fingerprint == model.fingerprint
+    other = make_config(steps=4, seed=1, run=config.run.with_name("other"))
+    assert train(other) == 0
+    assert load_model(other.run).fingerprint != model.fingerprint
+    for damaged in ("", "null", "{}", '{"config": {"model": {"breadth": 1}}}'):
+        (other.run / "config.json").write_text(damaged)
+        with pytest.raises(CheckpointError, match=r"config\.json: damaged") as caught:
+            load_model(other.run)
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,1 @@
+"""Stage two: a corpus directory to a checkpoint. Read `loop.py` first."""

@@ -1,0 +1,231 @@
+"""What a training run is: every setting with its default. No torch here, so `--help` is quick.
+
+`model.name` picks one of `MODELS`; any other `model.*` key changes that one value.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from wit.config import Section, Settings
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def vit(
+    patch: int, image: tuple[int, int, int], text: tuple[int, int, int], embed_dim: int, size: int
+) -> dict[str, Any]:
+    """A model of the paper; width, layers and heads of each tower (tables 19 and 20)."""
+    return {
+        "image_size": size,
+        "stem": (),
+        "patch": patch,
+        **dict(zip(("width", "layers", "heads"), image, strict=True)),
+        **dict(zip(("text_width", "text_layers", "text_heads"), text, strict=True)),
+        "embed_dim": embed_dim,
+        "context_length": 77,
+        "activation": "quick_gelu",
+    }
+
+
+SMALL = vit(4, (256, 6, 4), (256, 6, 4), embed_dim=256, size=128)
+MODELS: dict[str, dict[str, Any]] = {
+    "tiny": {},  # the defaults of ModelConfig, for a CPU
+    "small": SMALL | {"stem": (32, 64), "context_length": 64},  # for any GPU, or a patient CPU
+    "ViT-B/32": vit(32, (768, 12, 12), (512, 12, 8), embed_dim=512, size=224),
+    "ViT-B/16": vit(16, (768, 12, 12), (512, 12, 8), embed_dim=512, size=224),
+    "ViT-L/14": vit(14, (1024, 24, 16), (768, 12, 12), embed_dim=768, size=224),
+    "ViT-L/14@336px": vit(14, (1024, 24, 16), (768, 12, 12), embed_dim=768, size=336),
+}
+
+
+class ModelConfig(Section):
+    """The two towers. The `ViT-*` variants are those of the paper (tables 19 and 20)."""
+
+    name: Literal["tiny", "small", "ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px"] = "tiny"
+    """Variant that gives the other values their defaults."""
+    image_size: Count = 64
+    """Side of the square picture the image tower sees, in pixels."""
+    stem: tuple[Count, ...] = (32, 64)
+    """Channels of 3x3 convolutions before the patches; none in the paper's ViTs."""
+    stem_strides: tuple[Count, ...] = ()
+    """Stride of each of them; empty: all 2."""
+    stem_norm: Literal["group", "batch"] = "group"
+    """Norm of the stem's layers."""
+    patch: Count = 2
+    """Side of a patch, in pixels of the picture or of the stem's output."""
+    width: Count = 128
+    """Width of the image transformer."""
+    layers: Count = 4
+    """Blocks of the image transformer."""
+    heads: Count = 4
+    """Attention heads of the image transformer."""
+    text_width: Count = 128
+    """Width of the text transformer."""
+    text_layers: Count = 3
+    """Blocks of the text transformer."""
+    text_heads: Count = 4
+    """Attention heads of the text transformer."""
+    embed_dim: Count = 128
+    """Dimensions of the shared space."""
+    context_length: int = Field(default=32, ge=3)
+    """Most tokens of a caption, start and end included."""
+    activation: Literal["gelu", "quick_gelu"] = "gelu"
+    """x*sigmoid(1.702x) in the published models; erf-GELU elsewhere."""
+    pool: Literal["class", "mean", "max"] = "class"
+    """Feature of a picture: its class token, as in the paper, or the mean or maximum of all."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each block's output dropped in training; none in the paper."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_variant(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        variant = MODELS.get(given.get("name", "tiny"), {})  # an unknown name fails on its own
+        return {**variant, **given}
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> ModelConfig:
+        for width, heads in ((self.width, self.heads), (self.text_width, self.text_heads)):
+            if width % heads:
+                raise ValueError(f"width {width} can't be divided by {heads} heads")
+        if self.stem_strides and len(self.stem_strides) != len(self.stem):
+            raise ValueError(
+                f"stem_strides has {len(self.stem_strides)} numbers, stem has {len(self.stem)}"
+            )
+        if self.image_size % self.pixels_per_token:
+            raise ValueError(
+                f"image_size {self.image_size} can't be divided by {self.pixels_per_token}"
+                " (patch times the strides of the stem)"
+            )
+        return self
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Stride of each layer of the stem."""
+        return self.stem_strides or (2,) * len(self.stem)
+
+    @property
+    def pixels_per_token(self) -> int:
+        """Side of the square of pixels that one token of the image tower stands for."""
+        return self.patch * math.prod(self.strides)
+
+
+class DataConfig(Section):
+    """From shards to batches."""
+
+    crop_min: Fraction = 1.0
+    """Least area of the random square crop, as a share of the largest square in the picture;
+    1: only the position is random, as in the paper."""
+    flip: bool = False
+    """Mirror half of the pictures left to right; wrong where captions say left or right."""
+    sentences: float = Field(default=0.0, ge=0, le=1)
+    """Share of captions that give way to one of their sentences, drawn anew each time."""
+    sentences_after: float = Field(default=0.0, ge=0, le=1)
+    """Share of the run after which `sentences` begins; whole captions are told apart sooner."""
+    workers: int = Field(default=2, ge=1)
+    """Threads that read and decode."""
+    prefetch: int = Field(default=4, ge=1)
+    """Batches prepared ahead."""
+    cache_mb: int = Field(default=512, ge=0)
+    """Memory for decoded pictures: a corpus that fits is decoded once; 0: none kept."""
+    max_pixels: Count = 100_000_000
+    """Pictures that declare more pixels are refused before decoding."""
+    max_bad: int = Field(default=100, ge=0)
+    """Samples that can't be read before the run stops; each is logged and replaced."""
+
+
+class OptimConfig(Section):
+    """AdamW with the paper's settings (table 18), its learning rate for ViT-B."""
+
+    lr: float = Field(default=5e-4, gt=0)
+    """Peak learning rate."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.98, ge=0, lt=1)
+    """0.98 for vision transformers, 0.999 for ResNets."""
+    eps: float = Field(default=1e-6, gt=0)
+    weight_decay: float = Field(default=0.2, ge=0)
+    """On all weights that are not gains or biases."""
+    warmup: int = Field(default=2000, ge=0)
+    """Steps of linear warm-up; at most a tenth of the run is used."""
+    final_lr: float = Field(default=0.0, ge=0, lt=1)
+    """Where the cosine ends, as a share of the peak."""
+    clip_norm: float = Field(default=0.0, ge=0)
+    """Largest norm of the gradient; 0: not clipped, as in the paper."""
+    init_temperature: float = Field(default=0.07, gt=0)
+    """Temperature at the start; the scale of the logits is its inverse."""
+    max_scale: float = Field(default=100.0, gt=1)
+    """The scale of the logits is clipped here after each step."""
+
+
+class LoopConfig(Section):
+    """When to log and save; nothing here changes the weights."""
+
+    log_every: Count = 20
+    """Steps between progress lines."""
+    save_every: Count = 500
+    """Steps between checkpoints."""
+    save_seconds: float = Field(default=600.0, gt=0)
+    """Also save when this many seconds have passed since the last checkpoint."""
+    keep: Count = 2
+    """Checkpoints kept, the newest first."""
+    tensorboard: bool = True
+    """Write TensorBoard events to RUN/tensorboard."""
+    wandb: bool = False
+    """Log to Weights & Biases too (extra `wandb`; WANDB_MODE=offline needs no account)."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads of torch; 0: torch's own choice."""
+
+
+class TrainConfig(Settings):
+    """Train a CLIP model: CORPUS to RUN. The same command resumes a run that was stopped."""
+
+    corpus: Path = Path("data/corpus")
+    """Corpus directory, or a folder of webdataset tars."""
+    run: Path = Path("data/run")
+    """Directory of the run: config, vocabulary, checkpoints, metrics."""
+    seed: int = Field(default=0, ge=0)
+    """Of the weights, the order of samples and the crops."""
+    epochs: float = Field(default=32, gt=0)
+    """Times each sample is seen; ignored when `steps` is given."""
+    steps: int = Field(default=0, ge=0)
+    """Steps of the run; 0: from `epochs`."""
+    batch: int = Field(default=256, ge=2)
+    """Pairs of one step, over all processes."""
+    vocab: str = "corpus"
+    """"corpus" (trained on the captions), "openai" (published), or the path of a vocabulary."""
+    vocab_size: int = Field(default=4096, ge=514)
+    """Ids of a vocabulary trained on the corpus, at most."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 autocast on a GPU, fp32 on a CPU. Loss and weights are fp32 always."""
+    compile: bool = False
+    """Compile the towers with torch.compile: minutes at the start, faster steps after."""
+    model: ModelConfig = Field(
+        default_factory=lambda: ModelConfig()
+    )  # not an instance: see _from_variant
+    data: DataConfig = DataConfig()
+    optim: OptimConfig = OptimConfig()
+    loop: LoopConfig = LoopConfig()
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that a resumed run must share, flat: `{"optim.lr": 0.0005, ...}`."""
+        return identity(self.model_dump(mode="json"))
+
+
+def identity(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config, as JSON, that decides the weights; nested keys joined by dots."""
+    outside = {"corpus", "run", "device", "loop"}  # the samples are compared by their digest
+    outside |= {"data.workers", "data.prefetch", "data.cache_mb", "data.max_bad"}
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        parts = value if isinstance(value, dict) else {"": value}
+        flat |= {f"{key}.{name}" if name else key: part for name, part in parts.items()}
+    return {key: v for key, v in flat.items() if not {key, key.split(".")[0]} & outside}

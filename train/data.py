@@ -1,0 +1,306 @@
+"""From shards to batches: index -> bytes -> picture -> batch -> device. Nothing else in between.
+
+Any step's batch is a pure function of the shards, the seed and the step, so a run can start
+anywhere, with any number of threads or processes. Pictures travel as uint8; captions are read
+and tokenised once, at the start. Threads decode, because Pillow lets go of the interpreter lock.
+
+B batch of all processes, b batch of this one, S side, L longest caption of the batch, M samples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from train.captions import Captions
+from train.config import DataConfig, TrainConfig
+from train.dist import World
+from wit import image, shard
+from wit.errors import CorpusError, InputError, SampleError, TooManyBadSamples
+
+Ints = npt.NDArray[np.int64]
+ROWS_PER_TASK = 32
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This process's part of one step: uint8 (b, 3, S, S), channels last, and ids (b, L)."""
+
+    img_bCSS: Tensor
+    tokens_bL: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on the device; from pinned memory the copy doesn't wait."""
+        return Batch(
+            self.img_bCSS.to(device, non_blocking=True),
+            self.tokens_bL.to(device, non_blocking=True),
+        )
+
+
+class BadSamples:
+    """Samples that couldn't be used: each logged once, counted, and at most `bound` of them."""
+
+    def __init__(self, bound: int, log: Callable[[SampleError], None]) -> None:
+        self.bound, self._log = bound, log
+        self._seen: set[tuple[str, str]] = set()
+        self._lock = Lock()
+
+    def add(self, error: SampleError) -> None:
+        """Raises TooManyBadSamples beyond the bound."""
+        with self._lock:
+            if (error.file, error.key) in self._seen:
+                return
+            self._seen.add((error.file, error.key))
+            self._log(error)
+            if len(self._seen) > self.bound:
+                raise TooManyBadSamples(
+                    f"more than data.max_bad = {self.bound} samples can't be used; the last:"
+                    f" {error}; mend the shards or raise the bound"
+                )
+
+
+class Pairs:
+    """The samples of a corpus or of a folder of tars: where each picture lies, and its caption.
+
+    Attributes:
+        keys, texts: one key and one caption per sample.
+    """
+
+    def __init__(self, path: Path, bad: BadSamples) -> None:
+        table = shard.load_index(path, bad.add)
+        self.folder = shard.shards_folder(path)
+        self.texts, usable = _captions(self.folder, table.to_pydict(), bad)
+        if not usable:
+            raise InputError(f"{path}: no usable sample in {table.num_rows}; see the lines above")
+        table = table.take(usable)
+        self.keys: list[str] = table["key"].to_pylist()
+        self._shards: list[str] = table["shard"].to_pylist()
+        self._offset_M: Ints = table["offset"].to_numpy()
+        self._size_M: Ints = table["size"].to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def file(self, i: int) -> Path:
+        return self.folder / self._shards[i]
+
+    def image_bytes(self, i: int) -> bytes:
+        """Raises CorpusError when the shard is gone or cut off."""
+        try:
+            with self.file(i).open("rb", buffering=0) as file:
+                return shard.read_member(file, int(self._offset_M[i]), int(self._size_M[i]))
+        except FileNotFoundError:
+            raise CorpusError(f"{self.file(i)}: this shard is gone; build it again") from None
+
+    def digest(self, captions: Captions) -> str:
+        """sha256 over what the samples are: keys, sizes of the pictures, ids of the captions."""
+        digest = hashlib.sha256("\n".join(self.keys).encode())
+        for array in (self._size_M, captions.ids):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def _captions(
+    folder: Path, rows: dict[str, list[object]], bad: BadSamples
+) -> tuple[list[str], list[int]]:
+    """Every readable caption and the row it belongs to; one pass over the tars."""
+    captions, usable = [], []
+    columns = (rows[name] for name in ("key", "shard", "text_ext", "text_offset", "text_size"))
+    with ExitStack() as stack:
+        name, file = "", None
+        for i, (key, tar, ext, offset, size) in enumerate(zip(*columns, strict=True)):
+            if tar != name or file is None:
+                stack.close()
+                name, file = str(tar), _open(stack, folder / str(tar))
+            data = shard.read_member(file, int(str(offset)), int(str(size)))
+            try:
+                captions.append(shard.read_caption(str(ext), data))
+            except ValueError:
+                bad.add(SampleError(str(key), str(folder / name), "bad_caption"))
+                continue
+            usable.append(i)
+    return captions, usable
+
+
+def _open(stack: ExitStack, path: Path) -> BinaryIO:
+    try:
+        return stack.enter_context(path.open("rb"))
+    except FileNotFoundError:
+        raise CorpusError(f"{path}: the index names this shard, but it is gone") from None
+
+
+class Pictures:
+    """Decoded pictures by sample number, the first of them kept in memory up to a bound."""
+
+    def __init__(self, pairs: Pairs, config: DataConfig, size: int) -> None:
+        self._pairs, self._config = pairs, config
+        # what the smallest crop needs, so that large JPEGs may be decoded at a part of their size
+        self._min_side = math.ceil(size / math.sqrt(config.crop_min))
+        self._kept: dict[int, Image.Image] = {}
+        self._room = config.cache_mb << 20
+        self._lock = Lock()
+
+    def get(self, i: int) -> Image.Image:
+        """Raises SampleError when the picture can't be decoded."""
+        if (kept := self._kept.get(i)) is not None:
+            return kept
+        data = self._pairs.image_bytes(i)
+        try:
+            picture = image.load(data, self._config.max_pixels, self._min_side).image
+        except image.ImageError as error:
+            raise SampleError(self._pairs.keys[i], str(self._pairs.file(i)), error.reason) from None
+        size = 4 * picture.width * picture.height  # Pillow keeps RGB in 4 bytes
+        with self._lock:
+            if size <= self._room and i not in self._kept:
+                self._room -= size
+                self._kept[i] = picture
+        return picture
+
+
+def crop(
+    picture: Image.Image, size: int, draw_4: Sequence[float], config: DataConfig
+) -> Image.Image:
+    """A random square of the picture, resized: the paper's only augmentation (section 2.5).
+
+    Args:
+        picture: any size.
+        size: side of the result.
+        draw_4: uniform in [0, 1): area, left, top, flip.
+        config: least area and flip.
+    """
+    area = config.crop_min + (1 - config.crop_min) * draw_4[0]
+    side = min(picture.size) * math.sqrt(area)
+    left, top = (picture.width - side) * draw_4[1], (picture.height - side) * draw_4[2]
+    box = (left, top, left + side, top + side)
+    square = picture.resize((size, size), Image.Resampling.BICUBIC, box)
+    if config.flip and draw_4[3] < 0.5:
+        square = square.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return square
+
+
+@lru_cache(maxsize=2)
+def epoch_order(seed: int, epoch: int, samples: int) -> Ints:
+    """The order of all samples in one epoch: a pure function of these three numbers."""
+    return np.random.default_rng([seed, epoch, 0]).permutation(samples)
+
+
+class Loader:
+    """Batches of a run. Each epoch is a new order, cut into whole batches; the samples that are
+    left over at its end sit out that epoch.
+
+    Attributes:
+        steps_per_epoch: whole batches of an epoch.
+        steps: of the whole run.
+    """
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        captions: Captions,
+        config: TrainConfig,
+        bad: BadSamples,
+        here: World,
+    ) -> None:
+        if config.batch > len(pairs):
+            raise InputError(
+                f"{pairs.folder}: {len(pairs)} samples are fewer than batch = {config.batch};"
+                f" give --batch {len(pairs)} or less"
+            )
+        self._pairs, self._captions, self._bad = pairs, captions, bad
+        self._config = config.data
+        self.steps_per_epoch = len(pairs) // config.batch
+        self.steps = config.steps or max(1, round(config.epochs * self.steps_per_epoch))
+        self._size, self._batch, self._seed = config.model.image_size, config.batch, config.seed
+        share = config.batch // here.size
+        self._rows = range(here.rank * share, (here.rank + 1) * share)
+        self._pin = here.device.type == "cuda"
+        self._pictures = Pictures(pairs, config.data, self._size)
+
+    def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
+        """The batches of steps `start` to `stop` - 1, some of them prepared ahead."""
+        pool = ThreadPoolExecutor(self._config.workers, "decode")
+        waiting: deque[_Pending] = deque()
+        try:
+            for step in range(start, stop):
+                waiting.append(self._submit(pool, step))
+                if len(waiting) > self._config.prefetch:
+                    yield self._finish(waiting.popleft())
+            while waiting:
+                yield self._finish(waiting.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _submit(self, pool: ThreadPoolExecutor, step: int) -> _Pending:
+        epoch, at = divmod(step, self.steps_per_epoch)
+        order_M = epoch_order(self._seed, epoch, len(self._pairs))
+        draw_B6 = np.random.default_rng([self._seed, step, 1]).random((self._batch, 6))
+        shape = (len(self._rows), self._size, self._size, 3)
+        img_bSSC = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pin)
+        out = img_bSSC.numpy()
+        tasks = [
+            pool.submit(self._fill, out, rows, order_M, at * self._batch, draw_B6)
+            for rows in (
+                self._rows[i : i + ROWS_PER_TASK] for i in range(0, len(self._rows), ROWS_PER_TASK)
+            )
+        ]
+        draw_b2 = draw_B6[self._rows.start : self._rows.stop, 4:]
+        begun = step >= self._config.sentences_after * self.steps
+        return _Pending(img_bSSC, draw_b2, self._config.sentences if begun else 0.0, tasks)
+
+    def _fill(
+        self,
+        out_bSSC: npt.NDArray[np.uint8],
+        rows: range,
+        order_M: Ints,
+        first: int,
+        draw_B6: npt.NDArray[np.float64],
+    ) -> list[int]:
+        """Decode and crop some rows of a batch; returns which samples they hold."""
+        used = []
+        for row in rows:
+            i, picture = self._usable(order_M, first + row)
+            square = crop(picture, self._size, draw_B6[row, :4].tolist(), self._config)
+            out_bSSC[row - self._rows.start] = np.asarray(square)
+            used.append(i)
+        return used
+
+    def _usable(self, order_M: Ints, position: int) -> tuple[int, Image.Image]:
+        """The sample at a position; for a bad one, that of the same row some batches later."""
+        for at in range(position, position + self._batch * len(order_M), self._batch):
+            i = int(order_M[at % len(order_M)])
+            try:
+                return i, self._pictures.get(i)
+            except SampleError as error:
+                self._bad.add(error)
+        raise TooManyBadSamples(f"{self._pairs.folder}: no usable sample for a row of the batch")
+
+    def _finish(self, pending: _Pending) -> Batch:
+        index_b = [i for task in pending.tasks for i in task.result()]
+        ids_bL = self._captions.tokens(index_b, pending.draw_b2, pending.sentences)
+        tokens_bL = torch.from_numpy(ids_bL)
+        if self._pin:
+            tokens_bL = tokens_bL.pin_memory()
+        return Batch(pending.img_bSSC.permute(0, 3, 1, 2), tokens_bL)
+
+
+@dataclass(frozen=True)
+class _Pending:
+    img_bSSC: Tensor
+    draw_b2: npt.NDArray[np.float64]
+    sentences: float
+    tasks: list[Future[list[int]]]

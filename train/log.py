@@ -1,0 +1,116 @@
+"""What a run says: progress lines, RUN/metrics.jsonl, TensorBoard, Weights & Biases."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from train.config import TrainConfig
+from wit.errors import MissingExtra, SampleError
+
+Row = dict[str, float]
+
+
+class Log:
+    """Writes one row per progress line to every place that was asked for.
+
+    Only the main process of a run writes rows; bad samples are noted by each process.
+    """
+
+    def __init__(self, config: TrainConfig, rank: int) -> None:
+        self._config, self._main = config, rank == 0
+        name = f"bad_samples.rank{rank}.jsonl" if rank else "bad_samples.jsonl"
+        self._bad = config.run / name
+        self._known_bad = set(_lines(self._bad))
+        self._board: Any = None
+        self._wandb: Any = None
+
+    def begin(self, start: int, steps: int) -> None:
+        """Open the places for rows; those after step `start` are dropped, so that each step of a
+        resumed run stands there once."""
+        self._steps = steps
+        if not self._main:
+            return
+        config = self._config
+        path = config.run / "metrics.jsonl"
+        kept = [line for line in _lines(path) if json.loads(line)["step"] <= start]
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text("".join(line + "\n" for line in kept), "utf-8")
+        temporary.replace(path)
+        if config.loop.tensorboard:
+            board = _import("torch.utils.tensorboard", "tensorboard", "train")
+            self._board = board.SummaryWriter(str(config.run / "tensorboard"), purge_step=start + 1)
+        if config.loop.wandb:
+            self._wandb = _import("wandb", "wandb", "wandb").init(
+                project="wit",
+                dir=config.run,
+                id=config.run.resolve().name,
+                resume="allow",
+                config=config.model_dump(mode="json"),
+            )
+
+    def say(self, text: str) -> None:
+        """A line on the screen, from the main process."""
+        if self._main:
+            print(text, flush=True)
+
+    def bad_sample(self, error: SampleError) -> None:
+        """One line on the screen and, once, in RUN/bad_samples.jsonl."""
+        print(f"bad sample: {error}", flush=True)
+        row = {"key": error.key, "file": error.file, "reason": str(error.reason)}
+        line = json.dumps(row, ensure_ascii=False)
+        if line not in self._known_bad:
+            self._known_bad.add(line)
+            with self._bad.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    def bad_samples(self) -> int:
+        """How many different samples all processes have noted, over all sittings of the run."""
+        files = self._config.run.glob("bad_samples*.jsonl")
+        return len({line for file in files for line in _lines(file)})
+
+    def row(self, row: Row) -> None:
+        """A progress line; keys as in metrics.jsonl."""
+        if not self._main:
+            return
+        left = (self._steps - row["step"]) * row["seconds_per_step"]
+        self.say(
+            f"step {row['step']:.0f}/{self._steps} epoch {row['epoch']:.1f}"
+            f" loss {row['loss']:.4f} acc {row['accuracy']:.1%} scale {row['scale']:.1f}"
+            f" lr {row['lr']:.1e} {row['samples_per_second']:.0f} samples/s"
+            f" data {row['data_wait']:.0%} eta {timedelta(seconds=round(left))}"
+        )
+        with (self._config.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        values = {f"train/{key}": value for key, value in row.items() if key != "step"}
+        if self._board is not None:
+            for key, value in values.items():
+                self._board.add_scalar(key, value, int(row["step"]))
+        if self._wandb is not None:
+            self._wandb.log(values, step=int(row["step"]))
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+def _import(module: str, package: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise MissingExtra(package, extra) from None
+
+
+def _lines(path: Path) -> list[str]:
+    """Whole lines of a file that a crash may have cut short; none if it isn't there."""
+    if not path.is_file():
+        return []
+    text = path.read_text("utf-8")
+    return text[: text.rfind("\n") + 1].splitlines()

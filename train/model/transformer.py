@@ -1,0 +1,129 @@
+"""Pre-norm transformer blocks, named as in the published state dicts.
+
+B batch, N tokens, D width, H heads, K = D/H.
+
+Two savings are exact: causal attention is a flag of the attention kernel, not a mask tensor, and
+where one token of a sequence is pooled, the last block computes queries and MLP for it alone.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class QuickGELU(nn.Module):
+    """x * sigmoid(1.702 x): the approximation that the published models were trained with."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with the parameters of nn.MultiheadAttention."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def _split(self, x_BND: Tensor) -> Tensor:
+        batch, tokens, width = x_BND.shape
+        return x_BND.view(batch, tokens, self.heads, width // self.heads).transpose(1, 2)  # B H N K
+
+    def forward(self, x_BND: Tensor, causal: bool) -> Tensor:
+        q, k, v = F.linear(x_BND, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        out_BHNK = F.scaled_dot_product_attention(
+            self._split(q), self._split(k), self._split(v), is_causal=causal
+        )
+        out: Tensor = self.out_proj(out_BHNK.transpose(1, 2).flatten(2))
+        return out
+
+    def one(self, x_BND: Tensor, at_B: Tensor, causal: bool) -> Tensor:
+        """The output (B, 1, D) of token `at_B[b]` of each sequence b."""
+        width = x_BND.shape[-1]
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        q = F.linear(take(x_BND, at_B), weight[:width], bias[:width])
+        k, v = F.linear(x_BND, weight[width:], bias[width:]).chunk(2, dim=-1)
+        mask_B11N = None
+        if causal:
+            index_N = torch.arange(x_BND.shape[1], device=x_BND.device)
+            mask_B11N = (index_N <= at_B[:, None])[:, None, None]
+        out_BH1K = F.scaled_dot_product_attention(
+            self._split(q), self._split(k), self._split(v), attn_mask=mask_B11N
+        )
+        out: Tensor = self.out_proj(out_BH1K.transpose(1, 2).flatten(2))
+        return out
+
+
+def take(x_BND: Tensor, at_B: Tensor) -> Tensor:
+    """Token `at_B[b]` of each sequence b: (B, 1, D)."""
+    return x_BND.gather(1, at_B[:, None, None].expand(-1, 1, x_BND.shape[-1]))
+
+
+class MLP(nn.Module):
+    def __init__(self, width: int, activation: str) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(width, 4 * width)
+        self.gelu = ACTIVATIONS[activation]()
+        self.c_proj = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.c_proj(self.gelu(self.c_fc(x)))
+        return out
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, heads: int, activation: str, dropout: float) -> None:
+        super().__init__()
+        self.attn = Attention(width, heads)
+        self.ln_1 = nn.LayerNorm(width)
+        self.mlp = MLP(width, activation)
+        self.ln_2 = nn.LayerNorm(width)
+        self.dropout = dropout
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+    def forward(self, x_BND: Tensor, causal: bool) -> Tensor:
+        x_BND = x_BND + self._drop(self.attn(self.ln_1(x_BND), causal))
+        out: Tensor = x_BND + self._drop(self.mlp(self.ln_2(x_BND)))
+        return out
+
+    def one(self, x_BND: Tensor, at_B: Tensor, causal: bool) -> Tensor:
+        """What `forward` gives for token `at_B[b]` of each sequence b: (B, D)."""
+        x_B1D = take(x_BND, at_B) + self._drop(self.attn.one(self.ln_1(x_BND), at_B, causal))
+        return (x_B1D + self._drop(self.mlp(self.ln_2(x_B1D)))).squeeze(1)
+
+
+class Transformer(nn.Module):
+    def __init__(
+        self, width: int, layers: int, heads: int, activation: str, dropout: float
+    ) -> None:
+        super().__init__()
+        self.width, self.layers = width, layers
+        self.resblocks = nn.ModuleList(
+            Block(width, heads, activation, dropout) for _ in range(layers)
+        )
+
+    def forward(self, x_BND: Tensor, causal: bool) -> Tensor:
+        """All tokens: (B, N, D)."""
+        for block in self.resblocks:
+            x_BND = block(x_BND, causal)
+        return x_BND
+
+    def pooled(self, x_BND: Tensor, at_B: Tensor, causal: bool) -> Tensor:
+        """Token `at_B[b]` of each sequence b: (B, D); equals `forward` taken there."""
+        *first, last = self.resblocks
+        for block in first:
+            x_BND = block(x_BND, causal)
+        assert isinstance(last, Block)
+        return last.one(x_BND, at_B, causal)

@@ -1,0 +1,84 @@
+"""The image tower: a vision transformer, with an optional stem of convolutions for tiny models.
+
+B batch, C channels, S side of the picture, G side of the grid of patches, N = G*G + 1, D width,
+E dimensions of the shared space.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from train.config import ModelConfig
+from train.model.transformer import Transformer
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the paper's pictures, per channel, 0 to 1
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class VisionTransformer(nn.Module):
+    """uint8 or normalised float pictures (B, 3, S, S) to features (B, E).
+
+    The state dict has the published names. Initialisation: class token, positions and projection
+    as in the published code; the blocks keep torch's defaults there, so they do here.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, scale = config.width, config.width**-0.5
+        grid = config.image_size // config.pixels_per_token
+        channels = (3, *config.stem)
+        self.stem = nn.Sequential(*_stem_layers(config)) if config.stem else None
+        self.conv1 = nn.Conv2d(channels[-1], width, config.patch, config.patch, bias=False)
+        self.class_embedding = nn.Parameter(scale * torch.randn(width))
+        self.positional_embedding = nn.Parameter(scale * torch.randn(grid**2 + 1, width))
+        self.ln_pre = nn.LayerNorm(width)
+        self.transformer = Transformer(
+            width, config.layers, config.heads, config.activation, config.dropout
+        )
+        self.ln_post = nn.LayerNorm(width)
+        self.proj = nn.Parameter(scale * torch.randn(width, config.embed_dim))
+        self.pool = config.pool
+        self.reset_buffers(None)
+
+    def reset_buffers(self, device: torch.device | str | None) -> None:
+        """Mean and standard deviation of pictures: constants, so not in the state dict."""
+        for name, values in (("mean", MEAN), ("std", STD)):
+            buffer = torch.tensor(values, device=device).view(3, 1, 1)
+            self.register_buffer(name, buffer, persistent=False)
+
+    def forward(self, img_BCSS: Tensor) -> Tensor:
+        if img_BCSS.dtype == torch.uint8:  # normalised here: a quarter of the bytes to the device
+            img_BCSS = img_BCSS.float().div_(255).sub_(self.mean).div_(self.std)
+        if self.stem is not None:
+            img_BCSS = self.stem(img_BCSS)
+        x_BND = self.conv1(img_BCSS).flatten(2).transpose(1, 2)
+        first_B1D = self.class_embedding.to(x_BND.dtype).expand(len(x_BND), 1, -1)
+        x_BND = self.ln_pre(torch.cat([first_B1D, x_BND], dim=1) + self.positional_embedding)
+        if self.pool == "class":
+            at_B = torch.zeros(len(x_BND), dtype=torch.long, device=x_BND.device)
+            pooled_BD = self.transformer.pooled(x_BND, at_B, causal=False)
+        else:
+            all_BND = self.transformer(x_BND, causal=False)
+            pooled_BD = all_BND.mean(dim=1) if self.pool == "mean" else all_BND.amax(dim=1)
+        out_BE: Tensor = self.ln_post(pooled_BD) @ self.proj
+        return out_BE
+
+
+def _stem_layers(config: ModelConfig) -> list[nn.Module]:
+    """3x3 convolutions, each with a norm and a ReLU."""
+    layers: list[nn.Module] = []
+    sizes = pairwise((3, *config.stem))
+    for (before, after), stride in zip(sizes, config.strides, strict=True):
+        norm = (
+            nn.BatchNorm2d(after)
+            if config.stem_norm == "batch"
+            else nn.GroupNorm(max(1, after // 8), after)
+        )
+        layers += [nn.Conv2d(before, after, 3, stride, 1, bias=False), norm, nn.ReLU(inplace=True)]
+    return layers

@@ -1,0 +1,115 @@
+"""The manifest of a corpus: what was built from what, and the digest of every file.
+
+It is written last, so a corpus without a manifest is unfinished. It covers the files that make
+the corpus (`COVERED`); the work tables under stages/ and the log of timings may come and go,
+and corpus.duckdb, whose header holds a random id, is covered by digests of its tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from wit.config import write_json
+from wit.errors import CorpusError
+
+NAME = "manifest.json"
+COVERED = ("config.json", "queries.parquet", "pairs", "shards")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a corpus holds.
+
+    Attributes:
+        fingerprint: of everything that decided its content.
+        versions: of the software that decided it, by name.
+        files: path relative to the corpus -> {"bytes": int, "sha256": hex}.
+        stages: {"name", "rows_in", "rows_out", "reasons": {reason: rows}} in order.
+        catalogue: table of corpus.duckdb -> {"rows": int, "digest": hex}.
+    """
+
+    fingerprint: str
+    versions: dict[str, str]
+    files: dict[str, dict[str, Any]]
+    stages: list[dict[str, Any]]
+    catalogue: dict[str, dict[str, Any]]
+
+
+def write(corpus: Path, manifest: Manifest) -> None:
+    """Write `corpus/manifest.json` durably."""
+    write_json(asdict(manifest), corpus / NAME)
+
+
+def read(corpus: Path) -> Manifest:
+    """Read the manifest of a finished corpus.
+
+    Raises:
+        CorpusError: missing (the corpus is unfinished or elsewhere) or not a manifest.
+    """
+    path = corpus / NAME
+    try:
+        found = json.loads(path.read_bytes())
+        return Manifest(**found)
+    except (FileNotFoundError, NotADirectoryError):
+        raise CorpusError(
+            f"{path}: no manifest, so no finished corpus; run `wit shards --corpus {corpus}`"
+        ) from None
+    except (ValueError, TypeError):  # not JSON, not an object, or other keys
+        raise CorpusError(f"{path}: not a manifest of this version; run `wit shards`") from None
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def scan(corpus: Path) -> dict[str, dict[str, Any]]:
+    """Bytes and sha256 of every covered file, by path relative to the corpus, sorted."""
+    return {
+        path.relative_to(corpus).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": sha256_file(path),
+        }
+        for path in covered_files(corpus)
+    }
+
+
+def covered_files(corpus: Path) -> Iterator[Path]:
+    """The files that a manifest covers, in order of their paths."""
+    for name in COVERED:
+        path = corpus / name
+        if path.is_dir():
+            yield from sorted(p for p in path.rglob("*") if not p.is_dir())
+        elif path.exists():
+            yield path
+
+
+def verify(corpus: Path) -> list[str]:
+    """Compare every covered file with the manifest.
+
+    Returns:
+        One problem per line, each beginning with the path of the file; empty when all is well.
+
+    Raises:
+        CorpusError: there is no manifest to compare with.
+    """
+    expected = read(corpus).files
+    problems = []
+    for name, entry in sorted(expected.items()):
+        path = corpus / name
+        if not path.is_file():
+            problems.append(f"{path}: missing")
+        elif path.stat().st_size != entry["bytes"]:
+            problems.append(f"{path}: {path.stat().st_size} bytes, not {entry['bytes']}")
+        elif sha256_file(path) != entry["sha256"]:
+            problems.append(f"{path}: its sha256 differs from the manifest's")
+    for path in covered_files(corpus):
+        if path.relative_to(corpus).as_posix() not in expected:
+            problems.append(f"{path}: not in the manifest")
+    return problems

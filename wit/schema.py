@@ -1,0 +1,138 @@
+"""What the tables of a corpus mean: columns, reasons, and the column names that inputs use.
+
+Everything here is plain data. `pipeline/` fills these tables, `train/` and people read them.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import pyarrow as pa
+
+
+class Reason(StrEnum):
+    """Why a row is not in the shards: a closed set, in the order in which stages apply them.
+
+    The value is what `pairs.reason` holds; `REASONS` says what it means.
+    """
+
+    # the metadata row itself
+    NO_TEXT = "no_text"
+    NO_URL = "no_url"
+    URL_SCHEME = "url_scheme"
+    TEXT_TOO_SHORT = "text_too_short"
+    TEXT_TOO_LONG = "text_too_long"
+    LANGUAGE = "language"
+    BOILERPLATE = "boilerplate"
+    NO_QUERY = "no_query"
+    DUPLICATE_PAIR = "duplicate_pair"
+    DUPLICATE_URL = "duplicate_url"
+    OVER_CAP = "over_cap"
+    # the download
+    DNS = "dns"
+    CONNECTION = "connection"
+    TIMEOUT = "timeout"
+    TLS = "tls"
+    PRIVATE_ADDRESS = "private_address"
+    REDIRECTS = "redirects"
+    HTTP_403 = "http_403"
+    HTTP_404 = "http_404"
+    HTTP_4XX = "http_4xx"
+    HTTP_5XX = "http_5xx"
+    OPTED_OUT = "opted_out"
+    TOO_MANY_BYTES = "too_many_bytes"
+    NO_FILE = "no_file"
+    # the image
+    NOT_AN_IMAGE = "not_an_image"
+    IMAGE_FORMAT = "image_format"
+    TRUNCATED_IMAGE = "truncated_image"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    IMAGE_TOO_SMALL = "image_too_small"
+    ASPECT_RATIO = "aspect_ratio"
+    DUPLICATE_IMAGE = "duplicate_image"
+    NEAR_DUPLICATE_IMAGE = "near_duplicate_image"
+
+
+REASONS: dict[Reason, str] = {
+    Reason.NO_TEXT: "the caption is null or empty after cleaning",
+    Reason.NO_URL: "the URL is null, empty or can't be parsed",
+    Reason.URL_SCHEME: "the URL is not http or https",
+    Reason.TEXT_TOO_SHORT: "the caption has too few characters or words",
+    Reason.TEXT_TOO_LONG: "the caption has too many characters",
+    Reason.LANGUAGE: "the caption is surely in a language that is not wanted",
+    Reason.BOILERPLATE: "the same caption stands on too many different images",
+    Reason.NO_QUERY: "no query occurs in the caption",
+    Reason.DUPLICATE_PAIR: "another row has the same canonical URL and caption",
+    Reason.DUPLICATE_URL: "enough other captions of the same canonical URL are kept",
+    Reason.OVER_CAP: "each query of the caption has enough pairs of lower rank",
+    Reason.DNS: "the host name doesn't resolve",
+    Reason.CONNECTION: "the connection failed, was reset or broke off",
+    Reason.TIMEOUT: "the download passed its deadline",
+    Reason.TLS: "the TLS handshake or certificate failed",
+    Reason.PRIVATE_ADDRESS: "the URL or a redirect leads to an address that is not public",
+    Reason.REDIRECTS: "a redirect loop, too many redirects, or one to another scheme",
+    Reason.HTTP_403: "the server answered 403",
+    Reason.HTTP_404: "the server answered 404",
+    Reason.HTTP_4XX: "the server answered another 4xx",
+    Reason.HTTP_5XX: "the server answered 5xx, after retries too",
+    Reason.OPTED_OUT: "X-Robots-Tag forbids the use of the image",
+    Reason.TOO_MANY_BYTES: "the body is larger than the byte cap",
+    Reason.NO_FILE: "the local image file is missing, unreadable or outside its folder",
+    Reason.NOT_AN_IMAGE: "the body is not an image, whatever its content type says",
+    Reason.IMAGE_FORMAT: "an image of a kind that this machine can't decode",
+    Reason.TRUNCATED_IMAGE: "the image is cut off or damaged",
+    Reason.TOO_MANY_PIXELS: "the header declares more pixels than the cap (a bomb)",
+    Reason.IMAGE_TOO_SMALL: "the shorter side has too few pixels",
+    Reason.ASPECT_RATIO: "the image is too wide or too tall",
+    Reason.DUPLICATE_IMAGE: "another URL has the same bytes",
+    Reason.NEAR_DUPLICATE_IMAGE: "another URL shows the same picture (perceptual hash)",
+}
+
+# Column names that people's metadata uses, by what they mean here; matched without case.
+COLUMN_NAMES: dict[str, tuple[str, ...]] = {
+    "url": ("url", "image_url", "img_url", "image_link"),
+    "text": ("text", "caption", "captions", "alt", "alt_text", "title"),
+    "path": ("image", "file", "file_name", "filename", "filepath", "path", "image_path"),
+}
+
+# pairs/*.parquet and the catalogue's `pairs`: one row per input row, kept or not.
+PAIRS: list[tuple[str, pa.DataType, str]] = [
+    ("row", pa.int64(), "position in the input, from 0; unique"),
+    ("uid", pa.string(), "md5 of url and raw text, 32 hex digits: identifies the pair"),
+    ("rank", pa.uint64(), "first 64 bits of uid: the order of choices; of like images, after size"),
+    ("source", pa.string(), "input file the row came from"),
+    ("url", pa.string(), "image URL as given (a relative path for a local folder)"),
+    ("domain", pa.string(), "host name of the URL, lower case, without www."),
+    ("raw_text", pa.string(), "caption as given"),
+    ("text", pa.string(), "caption after cleaning: what the model is trained on"),
+    ("language", pa.string(), "most likely language of the caption (ISO 639-1)"),
+    ("language_probability", pa.float64(), "probability of that language, 0 to 1"),
+    ("verdict", pa.string(), "'kept' or 'dropped'"),
+    ("reason", pa.string(), "why it was dropped (see reasons); null when kept"),
+    ("stage", pa.string(), "stage that dropped it; null when kept"),
+    ("duplicate_of", pa.string(), "uid of the pair kept instead; null unless a duplicate"),
+    ("width", pa.int32(), "width of the stored image in pixels"),
+    ("height", pa.int32(), "height of the stored image in pixels"),
+    ("original_width", pa.int32(), "width of the downloaded image in pixels"),
+    ("original_height", pa.int32(), "height of the downloaded image in pixels"),
+    ("format", pa.string(), "format of the downloaded image, e.g. JPEG"),
+    ("sha256", pa.string(), "sha256 of the downloaded bytes"),
+    ("phash", pa.uint64(), "64-bit perceptual hash of the image"),
+    ("key", pa.string(), "key in the shard; null when dropped"),
+    ("shard", pa.string(), "shard file name, e.g. 00000.tar; null when dropped"),
+]
+
+# shards/index.parquet: where each sample lies, for reading without scanning.
+INDEX = pa.schema(
+    [
+        ("key", pa.string()),
+        ("uid", pa.string()),
+        ("shard", pa.string()),
+        ("ext", pa.string()),  # of the image member: jpg, png, webp
+        ("offset", pa.int64()),  # first byte of the image within the tar
+        ("size", pa.int64()),  # bytes of the image
+        ("text_ext", pa.string()),  # of the caption member: txt, or json in a foreign tar
+        ("text_offset", pa.int64()),
+        ("text_size", pa.int64()),
+    ]
+)
