@@ -78,6 +78,11 @@ class _Parser(argparse.ArgumentParser):
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             option = unknown[0].split("=")[0]
+            if not option.startswith("-"):
+                raise ConfigError(
+                    f"unexpected {option}: a switch takes no value, it is --key or --no-key"
+                    f" (`{self.prog} --help` lists the options)"
+                )
             raise ConfigError(
                 f"unknown option {option}{_nearest(option, list(self._option_string_actions))}"
                 f" (`{self.prog} --help` lists the options)"

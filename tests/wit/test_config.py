@@ -56,7 +56,7 @@ def test_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--optim.kind", "adam"], ["optim.kind = 'adam'", "did you mean adamw?"]),
         (["--optim.lrr", "1"], ["unknown option --optim.lrr", "did you mean --optim.lr?"]),
         (["--optim.lr"], ["--optim.lr", "expected one argument"]),
-        (["one", "two"], ["unknown option two"]),
+        (["one", "two"], ["unexpected two"]),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(argv: list[str], parts: list[str]) -> None:
