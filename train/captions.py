@@ -38,7 +38,11 @@ class Captions:
         self._caption_at = np.cumsum(counts)  # caption m: sentences [m] to [m + 1]
 
     def tokens(
-        self, index_b: Sequence[int], draw_b2: npt.NDArray[np.float64], sentences: float
+        self,
+        index_b: Sequence[int],
+        draw_b2: npt.NDArray[np.float64],
+        sentences: float,
+        rotate: bool,
     ) -> npt.NDArray[np.int64]:
         """Ids (b, L) of these captions: start, text, end, zeros.
 
@@ -46,14 +50,21 @@ class Captions:
             index_b: sample numbers.
             draw_b2: uniform in [0, 1): whether to take one sentence alone, and which.
             sentences: share of captions that give way to one of their sentences.
+            rotate: whether the others begin at the drawn sentence and go round.
         """
+        at = self._sentence_at
         rows = []
         for i, (alone, which) in zip(index_b, draw_b2.tolist(), strict=True):
             first, stop = int(self._caption_at[i]), int(self._caption_at[i + 1])
+            drawn = first + int(which * (stop - first))
             if alone < sentences:
-                first += int(which * (stop - first))
-                stop = first + 1
-            ids = self.ids[self._sentence_at[first] : self._sentence_at[stop]]
+                ids = self.ids[at[drawn] : at[drawn + 1]]
+            elif rotate:
+                ids = np.concatenate(
+                    [self.ids[at[drawn] : at[stop]], self.ids[at[first] : at[drawn]]]
+                )
+            else:
+                ids = self.ids[at[first] : at[stop]]
             rows.append(ids[: self._most])
         out_bL = np.zeros((len(rows), 2 + max(len(row) for row in rows)), np.int64)
         out_bL[:, 0] = self._sot

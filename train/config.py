@@ -129,6 +129,9 @@ class DataConfig(Section):
     """Share of captions that give way to one of their sentences, drawn anew each time."""
     sentences_after: float = Field(default=0.0, ge=0, le=1)
     """Share of the run after which `sentences` begins; whole captions are told apart sooner."""
+    rotate_sentences: bool = False
+    """Begin each caption at a sentence drawn anew each time and go round: their order, which says
+    nothing of the picture, is then not learnt by heart."""
     workers: int = Field(default=2, ge=1)
     """Threads that read and decode."""
     prefetch: int = Field(default=4, ge=1)

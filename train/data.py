@@ -291,7 +291,9 @@ class Loader:
 
     def _finish(self, pending: _Pending) -> Batch:
         index_b = [i for task in pending.tasks for i in task.result()]
-        ids_bL = self._captions.tokens(index_b, pending.draw_b2, pending.sentences)
+        ids_bL = self._captions.tokens(
+            index_b, pending.draw_b2, pending.sentences, self._config.rotate_sentences
+        )
         tokens_bL = torch.from_numpy(ids_bL)
         if self._pin:
             tokens_bL = tokens_bL.pin_memory()

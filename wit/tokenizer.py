@@ -31,8 +31,8 @@ from tokenizers import Tokenizer as Engine
 from wit.errors import ConfigError, InputError
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-# The published pattern ignores case. That touches the contractions, and U+0345, a mark that folds to
-# a letter: Python's `regex` finds it neither inside nor outside \p{L}, and so drops it.
+# The published pattern ignores case. That touches the contractions, and U+0345, a mark that folds
+# to a letter: Python's `regex` finds it neither inside nor outside \p{L}, and so drops it.
 PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}\x{0345}]+"
 SUFFIX = "</w>"
 CONTEXT_LENGTH = 77

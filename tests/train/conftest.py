@@ -116,7 +116,7 @@ def config(**changes: Any) -> TrainConfig:
         "vocab_size": 600,
         "device": "cpu",
         "model": dict(TINY),
-        "data": {"crop_min": 0.7, "flip": True, "sentences": 0.3},
+        "data": {"crop_min": 0.7, "flip": True, "sentences": 0.3, "rotate_sentences": True},
         "optim": {"lr": 3e-3},
         "loop": {"log_every": 1, "save_every": 4, "threads": 1, "tensorboard": False},
     }

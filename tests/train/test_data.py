@@ -140,20 +140,27 @@ def test_flip_mirrors_half_of_the_pictures() -> None:
     assert (plain == np.asarray(picture)).all()
 
 
-def test_captions_give_whole_texts_or_one_sentence() -> None:
+def test_captions_give_whole_texts_one_sentence_or_begin_anywhere() -> None:
     texts = ["One red square. Two blue ones! Is it? Yes", "no end", ""] * 3
     tokenizer = Tokenizer.train(texts, 600)
     captions = Captions(texts, tokenizer, 40)
     rng = np.random.default_rng(0)
-    whole = captions.tokens(range(9), rng.random((9, 2)), sentences=0.0)
+    whole = captions.tokens(range(9), rng.random((9, 2)), 0.0, rotate=False)
     assert (whole == tokenizer.encode(texts, whole.shape[1])).all()
     ones = {
         tokenizer.decode(row)
         for _ in range(30)
-        for row in captions.tokens([0, 1, 2], rng.random((3, 2)), sentences=1.0)
+        for row in captions.tokens([0, 1, 2], rng.random((3, 2)), 1.0, rotate=True)
     }
     assert ones == {"one red square .", "two blue ones !", "is it ?", "yes", "no end", ""}
-    short = Captions(texts, tokenizer, 5).tokens([0], rng.random((1, 2)), 0.0)
+    turned = captions.tokens([0] * 99, rng.random((99, 2)), 0.0, rotate=True)
+    assert {tokenizer.decode(row) for row in turned} == {
+        "one red square . two blue ones ! is it ? yes",
+        "two blue ones ! is it ? yes one red square .",
+        "is it ? yes one red square . two blue ones !",
+        "yes one red square . two blue ones ! is it ?",
+    }
+    short = Captions(texts, tokenizer, 5).tokens([0], rng.random((1, 2)), 0.0, rotate=False)
     assert short.shape == (1, 5)
     assert short[0, -1] == tokenizer.eot
 
