@@ -22,6 +22,7 @@ COMMANDS = {
     "verify": ("pipeline.verify", "check every file of a corpus against its manifest", "pipeline"),
     "sample": ("pipeline.sample.command", "write or serve the embedded sample", "pipeline"),
     "train": ("train.command", "train a CLIP model on a corpus", "train"),
+    "models": ("train.models_command", "list the models with their sizes and costs", ""),
     "eval": ("eval.run", "evaluate a trained model", "eval"),
     "doctor": ("wit.doctor", "say what this machine can do", ""),
 }

@@ -40,6 +40,14 @@ def test_a_resolved_model_reads_back_the_same(name: str) -> None:
         (("--model.name", "ViT-B/31"), "did you mean ViT-B/32"),
         (("--model.image_size", "63"), "63 can't be divided by"),
         (("--model.heads", "5"), "can't be divided by 5 heads"),
+        (("--model.name", "RN50x5"), "did you mean RN50x4"),
+        (("--model.name", "RN50", "--model.image_size", "225"), "225 can't be .* 32 .*; 224 can"),
+        (("--model.name", "RN50", "--model.heads", "7"), "2048 can't be divided by 7 heads"),
+        (("--model.name", "RN50", "--model.width", "33"), "width 33 .* must be even"),
+        (("--model.name", "RN50", "--model.layers", "6"), "layers has no meaning in a ResNet"),
+        (("--model.name", "RN50", "--model.blocks", "3,4"), "blocks has 2 numbers"),
+        (("--model.blocks", "3,4,6,3"), "set tower = resnet"),
+        (("--model.tower", "resnt"), "did you mean resnet"),
         (("--model.stem", "8,8", "--model.stem_strides", "2"), "stem_strides has 1"),
         (("--optim.lr", "0"), "optim.lr"),
         (("--optim.beta2", "1"), "less than 1"),
@@ -79,3 +87,33 @@ def test_the_configs_in_runs_are_valid(name: str) -> None:
     path = Path(__file__).parents[2] / "runs" / name
     config = read("--config", str(path))
     assert config.identity() != read().identity()
+
+
+PAPER = [  # tables 18 to 20 and section 2.5: name, rate, second beta, epsilon, epochs
+    ("RN50", 5e-4, 0.999, 1e-8, 32),
+    ("RN101", 5e-4, 0.999, 1e-8, 32),
+    ("RN50x4", 5e-4, 0.999, 1e-8, 32),
+    ("RN50x16", 4e-4, 0.999, 1e-8, 32),
+    ("RN50x64", 3.6e-4, 0.999, 1e-8, 32),
+    ("ViT-B/32", 5e-4, 0.98, 1e-6, 32),
+    ("ViT-B/16", 5e-4, 0.98, 1e-6, 32),
+    ("ViT-L/14", 4e-4, 0.98, 1e-6, 32),
+    ("ViT-L/14@336px", 2e-5, 0.98, 1e-6, 1),
+]
+
+
+@pytest.mark.parametrize(("name", "lr", "beta2", "eps", "epochs"), PAPER)
+def test_the_papers_configs(name: str, lr: float, beta2: float, eps: float, epochs: int) -> None:
+    file = name.lower().replace("/", "-").replace("@", "-") + ".toml"
+    config = read("--config", str(Path(__file__).parents[2] / "runs" / "paper" / file))
+    optim = config.optim
+    assert config.model == ModelConfig.model_validate({"name": name})
+    assert (optim.lr, optim.beta1, optim.beta2, optim.eps) == (lr, 0.9, beta2, eps)
+    assert (config.batch, config.epochs, config.vocab) == (32_768, epochs, "openai")
+    assert (optim.weight_decay, optim.warmup, optim.max_scale) == (0.2, 2000, 100)
+    assert (optim.init_temperature, optim.clip_norm, config.data.crop_min) == (0.07, 0, 1)
+
+
+def test_every_paper_config_is_tested() -> None:
+    found = list((Path(__file__).parents[2] / "runs" / "paper").iterdir())
+    assert len(found) == len(PAPER)

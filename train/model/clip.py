@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from train.config import ModelConfig
+from train.model.resnet import ModifiedResNet
 from train.model.transformer import Block, Transformer
 from train.model.vit import VisionTransformer
 
@@ -24,7 +25,7 @@ class CLIP(nn.Module):
     ) -> None:
         super().__init__()
         width = config.text_width
-        self.visual = VisionTransformer(config)
+        self.visual = (ModifiedResNet if config.tower == "resnet" else VisionTransformer)(config)
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.positional_embedding = nn.Parameter(torch.empty(config.context_length, width))
         self.transformer = Transformer(

@@ -12,21 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from train.config import ModelConfig
+from train.model.pixels import Tower
 from train.model.transformer import Transformer
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the paper's pictures, per channel, 0 to 1
-STD = (0.26862954, 0.26130258, 0.27577711)
 
-
-class VisionTransformer(nn.Module):
+class VisionTransformer(Tower):
     """uint8 or normalised float pictures (B, 3, S, S) to features (B, E).
 
     The state dict has the published names. Initialisation: class token, positions and projection
     as in the published code; the blocks keep torch's defaults there, so they do here.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -44,17 +39,9 @@ class VisionTransformer(nn.Module):
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(scale * torch.randn(width, config.embed_dim))
         self.pool = config.pool
-        self.reset_buffers(None)
-
-    def reset_buffers(self, device: torch.device | str | None) -> None:
-        """Mean and standard deviation of pictures: constants, so not in the state dict."""
-        for name, values in (("mean", MEAN), ("std", STD)):
-            buffer = torch.tensor(values, device=device).view(3, 1, 1)
-            self.register_buffer(name, buffer, persistent=False)
 
     def forward(self, img_BCSS: Tensor) -> Tensor:
-        if img_BCSS.dtype == torch.uint8:  # normalised here: a quarter of the bytes to the device
-            img_BCSS = img_BCSS.float().div_(255).sub_(self.mean).div_(self.std)
+        img_BCSS = self.normalised(img_BCSS)
         if self.stem is not None:
             img_BCSS = self.stem(img_BCSS)
         x_BND = self.conv1(img_BCSS).flatten(2).transpose(1, 2)

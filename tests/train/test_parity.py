@@ -1,0 +1,56 @@
+"""All nine models, cut down, beside transformers and open_clip; whole ones: bench/parity.py."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from train.config import ModelConfig
+
+CUT: dict[str, dict[str, Any]] = {
+    **{name: {"layers": 2} for name in ("ViT-B/32", "ViT-B/16")},
+    **{name: {"layers": 2, "image_size": 112} for name in ("ViT-L/14", "ViT-L/14@336px")},
+    **{name: {"image_size": 64} for name in ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64")},
+}
+BLOCKS = {"RN50": (1, 2, 1, 1), "RN101": (1, 1, 2, 1), "RN50x4": (2, 1, 1, 1)}
+
+
+@pytest.fixture(scope="module")
+def parity() -> ModuleType:
+    """bench/parity.py as a module."""
+    pytest.importorskip("transformers", reason="needs transformers (extra dev)")
+    path = Path(__file__).parents[2] / "bench" / "parity.py"
+    spec = importlib.util.spec_from_file_location("parity", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_same_weights_same_numbers(name: str, parity: ModuleType) -> None:
+    values = {"name": name, "text_layers": 2, **CUT[name]}
+    if name.startswith("RN"):
+        if importlib.util.find_spec("open_clip") is None:
+            pytest.skip("needs the file of open_clip_torch (pip install --no-deps open_clip_torch)")
+        values["blocks"] = BLOCKS.get(name, (1, 1, 1, 1))
+    found = parity.measure(ModelConfig.model_validate(values))
+    for kind, limit in (("fp32", 1e-5), ("bf16", 1e-2)):
+        for key in ("image", "text", "logits"):
+            assert found[kind][key] < limit, (kind, key)
+    assert found["fp32"]["gradient"] < 1e-5, found["fp32"]["worst"]
+    assert found["bf16"]["gradient"] < 1e-1, found["bf16"]["worst"]  # rounding of both sides
+
+
+def test_a_wrong_activation_is_seen(parity: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ModelConfig.model_validate({"name": "ViT-B/32", "layers": 1, "text_layers": 1})
+    peer = parity.Peer
+    other = config.model_copy(update={"activation": "gelu"})
+    monkeypatch.setattr(parity, "Peer", lambda _: peer(other))
+    found = parity.measure(config, ["fp32"])
+    assert min(found["fp32"]["image"], found["fp32"]["text"]) > 1e-4
