@@ -116,11 +116,12 @@ def open_clip_resnet() -> Any:
 class Peer(nn.Module):
     """The other implementation; `forward` gives features at length 1 (B, E) and logits (B, B)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, vocab: int) -> None:
         super().__init__()
         common = {"projection_dim": config.embed_dim, "hidden_act": config.activation}
         text = common | {
-            "vocab_size": VOCAB,
+            "vocab_size": vocab,
+            "eos_token_id": vocab - 1,
             "hidden_size": config.text_width,
             "intermediate_size": 4 * config.text_width,
             "num_hidden_layers": config.text_layers,
@@ -218,20 +219,22 @@ def gradient_difference(
     return max((share(mapped[n], g), n) for n, g in theirs.items() if g is not None)
 
 
-def measure(config: ModelConfig, kinds: Sequence[str] = KINDS, batch: int = 2) -> dict[str, Any]:
+def measure(
+    config: ModelConfig, kinds: Sequence[str] = KINDS, batch: int = 2, vocab: int = VOCAB
+) -> dict[str, Any]:
     """Differences of one model with random weights, in each kind of arithmetic."""
     torch.manual_seed(0)
     vit = config.tower == "vit"
-    model = CLIP(config, VOCAB)
+    model = CLIP(config, vocab)
     make_random(model)
-    peer = Peer(config)
+    peer = Peer(config, vocab)
     peer.load_state_dict(dict(renamed(model.state_dict(), vit)), assign=True)
     size, context = config.image_size, config.context_length
     img_BCSS = torch.randn(batch, 3, size, size)
     tokens_BL = torch.zeros(batch, context, dtype=torch.long)
     for row, length in zip(tokens_BL, range(context, 0, -5), strict=False):
-        row[: length - 1] = torch.randint(1, VOCAB - 2, (length - 1,))
-        row[length - 1] = VOCAB - 1
+        row[: length - 1] = torch.randint(1, vocab - 2, (length - 1,))
+        row[length - 1] = vocab - 1
     found: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
     for kind in kinds:
         wide = torch.float64 if kind == "fp64" else torch.float32

@@ -12,10 +12,13 @@ import pytest
 from train.config import ModelConfig
 
 CUT: dict[str, dict[str, Any]] = {
-    **{name: {"layers": 2} for name in ("ViT-B/32", "ViT-B/16")},
-    **{name: {"layers": 2, "image_size": 112} for name in ("ViT-L/14", "ViT-L/14@336px")},
+    "ViT-B/32": {"layers": 2, "image_size": 96},
+    "ViT-B/16": {"layers": 2, "image_size": 64},
+    "ViT-L/14": {"layers": 1, "image_size": 56},
+    "ViT-L/14@336px": {"layers": 1, "image_size": 84},
     **{name: {"image_size": 64} for name in ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64")},
 }
+SMALL = 500  # tokens in the vocabulary
 BLOCKS = {"RN50": (1, 2, 1, 1), "RN101": (1, 1, 2, 1), "RN50x4": (2, 1, 1, 1)}
 
 
@@ -34,23 +37,25 @@ def parity() -> ModuleType:
 
 @pytest.mark.parametrize("name", CUT)
 def test_same_weights_same_numbers(name: str, parity: ModuleType) -> None:
-    values = {"name": name, "text_layers": 2, **CUT[name]}
+    values = {"name": name, "text_layers": 1, **CUT[name]}
     if name.startswith("RN"):
         if importlib.util.find_spec("open_clip") is None:
             pytest.skip("needs the file of open_clip_torch (pip install --no-deps open_clip_torch)")
         values["blocks"] = BLOCKS.get(name, (1, 1, 1, 1))
-    found = parity.measure(ModelConfig.model_validate(values))
-    for kind, limit in (("fp32", 1e-5), ("bf16", 1e-2)):
+    kinds = ("fp32", "bf16") if name in ("ViT-B/32", "RN50") else ("fp32",)  # bf16 is slow here
+    found = parity.measure(ModelConfig.model_validate(values), kinds, vocab=SMALL)
+    for kind in kinds:
         for key in ("image", "text", "logits"):
-            assert found[kind][key] < limit, (kind, key)
+            assert found[kind][key] < {"fp32": 1e-5, "bf16": 1e-2}[kind], (kind, key)
     assert found["fp32"]["gradient"] < 1e-5, found["fp32"]["worst"]
-    assert found["bf16"]["gradient"] < 1e-1, found["bf16"]["worst"]  # rounding of both sides
+    if "bf16" in kinds:
+        assert found["bf16"]["gradient"] < 1e-1, found["bf16"]["worst"]  # rounding of both sides
 
 
 def test_a_wrong_activation_is_seen(parity: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = ModelConfig.model_validate({"name": "ViT-B/32", "layers": 1, "text_layers": 1})
+    config = ModelConfig.model_validate({"name": "ViT-B/32", "layers": 1, "text_layers": 1, "image_size": 64})
     peer = parity.Peer
     other = config.model_copy(update={"activation": "gelu"})
-    monkeypatch.setattr(parity, "Peer", lambda _: peer(other))
-    found = parity.measure(config, ["fp32"])
+    monkeypatch.setattr(parity, "Peer", lambda _, vocab: peer(other, vocab))
+    found = parity.measure(config, ["fp32"], vocab=SMALL)
     assert min(found["fp32"]["image"], found["fp32"]["text"]) > 1e-4
