@@ -41,6 +41,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt \
 	  $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[all,dev]'
+	@# its tokenizer and ResNets are compared with; without torchvision and timm, which they don't need
+	$(PIP) install --quiet --constraint constraints.txt --no-deps open_clip_torch
 	@touch $@
 
 shards: $(STAMP) ## metadata to corpus (INPUT=, CORPUS=, SHARDS_ARGS=)

@@ -3,7 +3,8 @@
 The text is cleaned and lower-cased, split by the published pattern, spelled in a byte alphabet,
 and merged pair by pair; the last symbol of a word carries `</w>`. Ids are laid out as published:
 256 bytes, 256 bytes with `</w>`, the merges in order, start, end. The splitting and merging run in
-the `tokenizers` library. Cleaning is the published one and not `wit.text.clean_caption`, because
+the `tokenizers` library, once per word: no token crosses white space, so ids of words seen before
+come from a table. Cleaning is the published one and not `wit.text.clean_caption`, because
 token ids must equal those that published models were trained with.
 
 One departure: the words `<|startoftext|>` and `<|endoftext|>` inside a caption are spelled out as
@@ -20,6 +21,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import ftfy
@@ -40,14 +42,47 @@ SMALLEST_VOCABULARY = 2 * 256 + 2
 PUBLISHED_FILE = "bpe_simple_vocab_16e6.txt.gz"
 PUBLISHED_MERGES = 49_408 - SMALLEST_VOCABULARY  # the file holds more than CLIP uses
 PUBLISHED_PACKAGES = ("open_clip", "clip")
-_PLAIN = re.compile(r"[ -%'-~]*")  # printable ASCII without "&": nothing to mend or unescape
+LARGEST_FILE = 1 << 26  # bytes of a vocabulary, unpacked: ten times the largest in use
+MOST_WORDS, LONGEST_WORD = 1 << 18, 64  # what the table of words keeps: at most about 100 MB
+
+_ENTITY = re.compile(r"&[^ ]")
+# Letters and marks that, apart from each other, are never mojibake to ftfy. It takes ten times as
+# long as all the rest, and most captions need at most their quotes made straight.
+_CALM = "áâäåæçèéêëíîïñóôöøùúûüßÅÄÉÖØÜ–—…•°£€®©™·‘’‚‛“”„‟"
+_NEEDS_NO_MENDING = re.compile(rf"[{_CALM}]?+(?:[ -~]++[{_CALM}]?+)*+")
+_STRAIGHT = str.maketrans("‘’‚‛“”„‟", "''''\"\"\"\"")
 
 
 def clean(text: str) -> str:
     """The published cleaning: mend mojibake, unescape HTML twice, one space, lower case."""
-    if not _PLAIN.fullmatch(text):
-        text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return " ".join(text.split()).lower()
+    return " ".join(_words(text))
+
+
+def _words(text: str) -> list[str]:
+    """`clean`, cut at white space."""
+    if _ENTITY.search(text) or not _NEEDS_NO_MENDING.fullmatch(text):
+        text = ftfy.fix_text(text)
+        if "&" in text:
+            text = html.unescape(html.unescape(text))
+        text = " ".join(text.split())
+    elif not text.isascii():
+        text = text.translate(_STRAIGHT)
+    return text.lower().split()
+
+
+class _Table(dict[str, list[int]]):
+    """Ids of words: made when first asked for, forgotten all at once when there are too many."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __missing__(self, word: str) -> list[int]:
+        ids: list[int] = self._engine.encode(word, add_special_tokens=False).ids
+        if len(word) <= LONGEST_WORD:
+            if len(self) >= MOST_WORDS:
+                self.clear()
+            self[word] = ids
+        return ids
 
 
 def byte_alphabet() -> dict[int, str]:
@@ -68,7 +103,7 @@ class Tokenizer:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._engine, self._table = engine, _Table(engine)
         self.vocab_size: int = engine.get_vocab_size()
         self.sot, self.eot = self.vocab_size - 2, self.vocab_size - 1
 
@@ -85,8 +120,11 @@ class Tokenizer:
         """
         path = _published_path() if source == "openai" else Path(source)
         try:
-            raw = path.read_bytes()
-            text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                raw = file.read(LARGEST_FILE + 1)
+            if len(raw) > LARGEST_FILE:
+                raise ValueError(f"larger than {LARGEST_FILE >> 20} MiB")
+            text = raw.decode("utf-8")
             pairs = _pairs_of_json(text) if path.suffix == ".json" else _pairs_of_lines(text)
         except FileNotFoundError:
             raise InputError(f"{path}: no such vocabulary; check the path") from None
@@ -128,8 +166,8 @@ class Tokenizer:
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without start, end and truncation."""
-        encoded = self._engine.encode_batch_fast([clean(text) for text in texts])
-        return [one.ids for one in encoded]
+        of_word = self._table.__getitem__
+        return [list(chain.from_iterable(map(of_word, _words(text)))) for text in texts]
 
     def encode(
         self, texts: Sequence[str], context_length: int = CONTEXT_LENGTH
@@ -138,10 +176,18 @@ class Tokenizer:
 
         A text that is too long is cut; its last id is then the end token.
         """
+        of_word, most = self._table.__getitem__, context_length - 2
+        flat: list[int] = []
+        stop_N = np.empty(len(texts), np.int64)
+        for n, text in enumerate(texts):
+            flat += [*chain.from_iterable(map(of_word, _words(text)))][:most]
+            stop_N[n] = len(flat)
+        length_N1 = np.diff(stop_N, prepend=0)[:, None] + 1
+        at_L = np.arange(context_length)
         out_NL = np.zeros((len(texts), context_length), np.int32)
-        for row_L, ids in zip(out_NL, self.ids(texts), strict=True):
-            kept = [self.sot, *ids[: context_length - 2], self.eot]
-            row_L[: len(kept)] = kept
+        out_NL[:, 0] = self.sot
+        out_NL[(at_L > 0) & (at_L < length_N1)] = flat
+        out_NL[at_L == length_N1] = self.eot
         return out_NL
 
     def decode(self, ids: Sequence[int]) -> str:

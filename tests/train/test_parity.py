@@ -42,7 +42,7 @@ def test_same_weights_same_numbers(name: str, parity: ModuleType) -> None:
         if importlib.util.find_spec("open_clip") is None:
             pytest.skip("needs the file of open_clip_torch (pip install --no-deps open_clip_torch)")
         values["blocks"] = BLOCKS.get(name, (1, 1, 1, 1))
-    kinds = ("fp32", "bf16") if name in ("ViT-B/32", "RN50") else ("fp32",)  # bf16 is slow here
+    kinds = ("fp32", "bf16") if name == "ViT-B/32" else ("fp32",)  # bf16 is slow here
     found = parity.measure(ModelConfig.model_validate(values), kinds, vocab=SMALL)
     for kind in kinds:
         for key in ("image", "text", "logits"):
@@ -53,7 +53,9 @@ def test_same_weights_same_numbers(name: str, parity: ModuleType) -> None:
 
 
 def test_a_wrong_activation_is_seen(parity: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = ModelConfig.model_validate({"name": "ViT-B/32", "layers": 1, "text_layers": 1, "image_size": 64})
+    config = ModelConfig.model_validate(
+        {"name": "ViT-B/32", "layers": 1, "text_layers": 1, "image_size": 64}
+    )
     peer = parity.Peer
     other = config.model_copy(update={"activation": "gelu"})
     monkeypatch.setattr(parity, "Peer", lambda _, vocab: peer(other, vocab))

@@ -1,8 +1,9 @@
-"""The tokenizer beside two independent ones: a plain-Python BPE and open_clip's, if installed."""
+"""The tokenizer beside a plain-Python BPE; published ones: tests/test_tokenizer_parity.py."""
 
 from __future__ import annotations
 
 import gzip
+import html
 import importlib.util
 import itertools
 import json
@@ -10,12 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ftfy
 import numpy as np
 import pytest
 import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import wit.tokenizer
 from wit.errors import ConfigError, InputError
 from wit.tokenizer import Tokenizer, clean
 
@@ -193,24 +196,53 @@ def test_openai_names_the_mend_where_no_package_has_it(monkeypatch: pytest.Monke
         Tokenizer.load("openai")
 
 
-def open_clip_tokenizer():  # type: ignore[no-untyped-def]
-    """open_clip's SimpleTokenizer, its module loaded alone: the package itself needs timm."""
-    spec = importlib.util.find_spec("open_clip")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("open_clip_torch is not installed (pip install --no-deps open_clip_torch)")
-    pytest.importorskip("torch", reason="open_clip's tokenizer needs torch")
-    path = Path(spec.submodule_search_locations[0]) / "tokenizer.py"
-    module_spec = importlib.util.spec_from_file_location("open_clip_tokenizer_alone", path)
-    assert module_spec is not None
-    assert module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    return module.SimpleTokenizer()
+@given(st.text(max_size=60))
+@example("A a\u0345 a\u0345b \x1c\x85 &amp; Dog's 'S!")
+def test_words_seen_before_get_the_same_ids(trained: Tokenizer, text: str) -> None:
+    """The table of words changes nothing: whole texts through the engine give the same ids."""
+    whole = trained._engine.encode(clean(text), add_special_tokens=False).ids
+    assert trained.ids([text, text]) == [whole, whole]
 
 
-def test_equals_open_clip() -> None:
-    reference = open_clip_tokenizer()
-    ours = Tokenizer.load("openai")
-    assert (ours.vocab_size, ours.sot, ours.eot) == (49_408, 49_406, 49_407)
-    texts = STRINGS + CAPTIONS + [a + b for a in STRINGS for b in STRINGS]
-    assert (ours.encode(texts, 77) == reference(texts, 77).numpy()).all()
+def mended(text: str) -> str:
+    """The published cleaning, without short cuts."""
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return regex.sub(r"\s+", " ", text).strip().lower()
+
+
+@given(st.text(st.sampled_from(sorted({*map(chr, range(0x20, 0x7F)), *wit.tokenizer._CALM}))))
+@example("R&B, Q&amp;A &AMP; &lt &#65; & co")
+@example("“It’s” – said Zoë… n°1")
+def test_short_cuts_of_the_cleaning_change_nothing(text: str) -> None:
+    assert clean(text) == mended(text)
+
+
+def test_calm_characters_are_calm_beside_all_of_ascii() -> None:
+    for calm in wit.tokenizer._CALM:
+        for other in map(chr, range(0x20, 0x7F)):
+            text = f"{calm}{other}{calm} {other}x{calm}"
+            assert clean(text) == mended(text), text
+
+
+def test_cleaning_takes_linear_time() -> None:
+    """A pattern that tries again and again would take years here; the test's time limit would."""
+    for unit in ("a", "é", "aé", "& "):
+        assert clean(unit * 50_000 + "\n") == mended(unit * 50_000)
+
+
+def test_the_table_of_words_is_bounded(trained: Tokenizer, monkeypatch) -> None:
+    monkeypatch.setattr(wit.tokenizer, "MOST_WORDS", 10)
+    tokenizer = Tokenizer(trained._engine)
+    texts = [f"dog {number} {'x' * 100}{number}" for number in range(50)]
+    assert tokenizer.ids(texts) == trained.ids(texts)
+    assert 0 < len(tokenizer._table) <= 10
+    assert max(map(len, tokenizer._table)) <= wit.tokenizer.LONGEST_WORD
+
+
+def test_a_vocabulary_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.txt.gz"
+    with gzip.open(bomb, "wb", compresslevel=9) as file:
+        for _ in range(65):
+            file.write(bytes(1 << 20))
+    with pytest.raises(InputError, match=r"bomb\.txt\.gz: not a vocabulary: larger than 64 MiB"):
+        Tokenizer.load(bomb)
