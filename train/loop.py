@@ -170,8 +170,7 @@ def one_step(
         group["lr"] = rate
     with torch.autocast(here.device.type, torch.bfloat16, enabled=_bf16(config, here)):
         image_nE, text_nE, log_scale = run.net(batch.img_bCSS, batch.tokens_bL)
-    gather = here.gather_rows if here.size > 1 else None
-    loss = contrastive_loss(image_nE, text_nE, log_scale, gather, here.rank)
+    loss = contrastive_loss(image_nE, text_nE, log_scale, world=here)
     run.loss = loss.item()
     if not math.isfinite(run.loss):
         raise NonFiniteLoss(
