@@ -19,7 +19,6 @@ from torch.autograd.function import once_differentiable
 
 from train.dist import World
 from train.kernels import chunked, contrastive, ops
-from train.kernels import normalise as plain
 
 Impl = Literal["auto", "plain", "chunked", "triton"]
 SMALL = 128  # pairs: up to here the plain form is quicker on a CPU (bench/loss.py)
@@ -81,16 +80,6 @@ def contrastive_loss(
         return _Softmax.apply(*args)  # type: ignore[no-any-return,no-untyped-call]
 
 
-class _Chunked:
-    """`impl = "chunked"` on any device: the same names as `train.kernels.ops`."""
-
-    normalise = staticmethod(plain.normalise)
-    normalise_backward = staticmethod(plain.normalise_backward)
-    softmax_sweep = staticmethod(chunked.softmax_sweep)
-    softmax_gradients = staticmethod(chunked.softmax_gradients)
-    sigmoid_pass = staticmethod(chunked.sigmoid_pass)
-
-
 def _kernels(impl: Impl, device: torch.device) -> Any:
     """Under torch.compile the operators of `ops`; else what they call, which costs less."""
     if impl == "auto" and torch.compiler.is_compiling():
@@ -99,7 +88,7 @@ def _kernels(impl: Impl, device: torch.device) -> Any:
         from train.kernels import triton_ops
 
         return triton_ops
-    return _Chunked
+    return chunked
 
 
 class _Stripe:

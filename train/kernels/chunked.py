@@ -17,10 +17,35 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from train.kernels import normalise as plain
+
 ROOM = 60.0  # e^-60 to e^60, and sums of a million of them, are far inside fp32
 TINY = 1e-30  # above it exponentials have all their digits
 ONE_TILE = 1 << 20  # logits: up to here one tile is kept for backward instead of recomputed
 ROWS, COLUMNS = 512, 2048  # measured on a CPU: 4 MB, in the third-level cache
+
+
+def normalise(x_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """As the plain twin, which see, a block of rows at a time; no gradient of its own."""
+    dtype = plain.working_dtype(x_ND)
+    unit_ND, inverse_N = torch.empty_like(x_ND, dtype=dtype), x_ND.new_empty(len(x_ND), dtype=dtype)
+    for i in range(0, len(x_ND), ROWS):
+        rows = slice(i, i + ROWS)
+        unit_ND[rows], inverse_N[rows] = plain.normalise(x_ND[rows])
+    return unit_ND, inverse_N
+
+
+def normalise_backward(
+    grad_ND: Tensor, unit_ND: Tensor, inverse_N: Tensor, factor: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """As the plain twin, which see, a block of rows at a time."""
+    raw_ND, dot_N = torch.empty_like(grad_ND, dtype=dtype), torch.empty_like(inverse_N)
+    for i in range(0, len(grad_ND), ROWS):
+        rows = slice(i, i + ROWS)
+        raw_ND[rows], dot_N[rows] = plain.normalise_backward(
+            grad_ND[rows], unit_ND[rows], inverse_N[rows], factor, dtype
+        )
+    return raw_ND, dot_N
 
 
 def shift_of(scale: float) -> float:
@@ -160,12 +185,14 @@ def softmax_gradients(
         row_n, column_N = (k - row_n).exp_().div_(2), (k - column_N).exp_().div_(2)
     row_n1, column_1N = row_n.to(dtype)[:, None], column_N.to(dtype)[None]
     grad_a_nD, grad_b_ND = torch.zeros_like(a_nD), torch.zeros_like(b_ND)
+    kept = single and kept_nN.numel() > 0
     everything = [(slice(0, len(a_nD)), slice(0, len(b_ND)), kept_nN)]
-    for rows, columns, tile_rc in everything if single and kept_nN.numel() else tiles:
+    for rows, columns, tile_rc in everything if kept else tiles:
         grad_rc = tiles.shaped(tiles.other, rows, columns)
         row_r1, column_1c = row_n1[rows], column_1N[:, columns]
         if single:
-            torch.add(row_r1, column_1c, out=grad_rc).mul_(tile_rc)
+            exp_rc = tile_rc if kept else tile_rc.exp_()
+            torch.add(row_r1, column_1c, out=grad_rc).mul_(exp_rc)
         else:
             torch.sub(tile_rc, row_r1, out=grad_rc).exp_()
             grad_rc.add_(tile_rc.sub_(column_1c).exp_()).div_(2)

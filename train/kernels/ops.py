@@ -1,8 +1,8 @@
 """The kernels as torch operators: one name for every device, and one graph under torch.compile.
 
 On a CPU they are `chunked.py`; on CUDA the Triton kernels where Triton is installed (it comes with
-torch there), else `chunked.py` too. Shapes and meanings stand with the functions of `chunked.py`
-and `normalise.py`; here group ids are given for both sides or for none.
+torch there), else `chunked.py` too. Shapes and meanings stand with the functions of `chunked.py`;
+here group ids are given for both sides or for none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.library import custom_op
 
 from train.kernels import chunked
-from train.kernels import normalise as plain
+from train.kernels.normalise import working_dtype
 
 Pair = tuple[Tensor, Tensor]
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -38,12 +38,12 @@ def _on_cuda(name: str, fallback: Callable[..., Any]) -> Callable[..., Any]:
 
 @custom_op("wit::normalise", mutates_args=(), device_types="cpu")
 def normalise(x_ND: Tensor) -> Pair:
-    return plain.normalise(x_ND)
+    return chunked.normalise(x_ND)
 
 
 @normalise.register_fake
 def _(x_ND: Tensor) -> Pair:
-    dtype = plain.working_dtype(x_ND)
+    dtype = working_dtype(x_ND)
     return torch.empty_like(x_ND, dtype=dtype), x_ND.new_empty(len(x_ND), dtype=dtype)
 
 
@@ -51,7 +51,7 @@ def _(x_ND: Tensor) -> Pair:
 def normalise_backward(
     grad_ND: Tensor, unit_ND: Tensor, inverse_N: Tensor, factor: Tensor, dtype: torch.dtype
 ) -> Pair:
-    return plain.normalise_backward(grad_ND, unit_ND, inverse_N, factor, dtype)
+    return chunked.normalise_backward(grad_ND, unit_ND, inverse_N, factor, dtype)
 
 
 @normalise_backward.register_fake
@@ -152,8 +152,8 @@ def _(
 
 
 for _op, _fallback in (
-    (normalise, plain.normalise),
-    (normalise_backward, plain.normalise_backward),
+    (normalise, chunked.normalise),
+    (normalise_backward, chunked.normalise_backward),
     (softmax_sweep, chunked.softmax_sweep),
     (softmax_gradients, chunked.softmax_gradients),
     (sigmoid_pass, chunked.sigmoid_pass),
