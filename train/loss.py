@@ -151,9 +151,11 @@ class _Softmax(torch.autograd.Function):
         image_nD, text_ND, _, _, group_n, group_N, scale, row_n, column_N, target_n, kept = (
             ctx.saved_tensors
         )
-        grad_image_nD, grad_text_ND = ctx.kernels.softmax_gradients(
-            image_nD, text_ND, scale, ctx.start, row_n, column_N, target_n, kept, group_n, group_N
-        )
+        args = (row_n, column_N, target_n, kept, group_n, group_N)
+        with torch.autocast(image_nD.device.type, enabled=False):
+            grad_image_nD, grad_text_ND = ctx.kernels.softmax_gradients(
+                image_nD, text_ND, scale, ctx.start, *args
+            )
         if ctx.smoothing:
             even = ctx.smoothing / ctx.total
             grad_image_nD -= even * text_ND.sum(0)

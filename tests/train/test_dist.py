@@ -84,8 +84,9 @@ def process(rank: int, folder: Path) -> None:
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What four processes, in worlds of one to four of them, wrote."""
     folder = tmp_path_factory.mktemp("worlds")
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=process, args=(rank, folder)) for rank in range(4)]
+    server = multiprocessing.get_context("forkserver")  # imports torch once
+    server.set_forkserver_preload(["torch", "torch.distributed", "train.loss"])
+    processes = [server.Process(target=process, args=(rank, folder)) for rank in range(4)]
     for one in processes:
         one.start()
     for one in processes:
@@ -100,9 +101,7 @@ def test_processes_together_equal_one(results: Path, case: str, form: str) -> No
     counts = COUNTS[case]
     for dtype, tolerance in ((torch.double, 1e-12), (torch.float32, 3e-6)):
         features, group = whole_batch(sum(counts), dtype)
-        exact = part(
-            [x.double() for x in features], group, slice(None), FORMS[form], impl="plain"
-        )
+        exact = part([x.double() for x in features], group, slice(None), FORMS[form], impl="plain")
         loaded = [torch.load(results / f"{case}.{rank}") for rank in range(len(counts))]
         parts = [ranks[form, dtype] for ranks in loaded]
         for i, expected in enumerate(exact):  # the mean over processes, as DDP takes it

@@ -73,7 +73,9 @@ def test_features_of_any_length_give_the_same_loss(impl: Impl) -> None:
     image, text, scale = (t.float() for t in features())
     expected = contrastive_loss(image, text, scale)
     for a, b in ((100, 1 / 50), (1e30, 1e-25)):
-        torch.testing.assert_close(contrastive_loss(a * image, text * b, scale, impl=impl), expected)
+        torch.testing.assert_close(
+            contrastive_loss(a * image, text * b, scale, impl=impl), expected
+        )
 
 
 @pytest.mark.parametrize("impl", ["auto", *IMPLS])

@@ -53,7 +53,9 @@ def test_same_weights_same_numbers(name: str, parity: ModuleType) -> None:
 
 
 def test_a_wrong_activation_is_seen(parity: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = ModelConfig.model_validate({"name": "ViT-B/32", "layers": 1, "text_layers": 1, "image_size": 64})
+    config = ModelConfig.model_validate(
+        {"name": "ViT-B/32", "layers": 1, "text_layers": 1, "image_size": 64}
+    )
     peer = parity.Peer
     other = config.model_copy(update={"activation": "gelu"})
     monkeypatch.setattr(parity, "Peer", lambda _, vocab: peer(other, vocab))

@@ -138,9 +138,7 @@ def test_operators_are_sound_and_compile_to_one_graph() -> None:
         (a, b, scale, 3, row, column, torch.ones(30), kept, None, None),
         test_utils=checks,
     )
-    torch.library.opcheck(
-        ops.sigmoid_pass, (a, b, scale, -scale, 3, None, None), test_utils=checks
-    )
+    torch.library.opcheck(ops.sigmoid_pass, (a, b, scale, -scale, 3, None, None), test_utils=checks)
     factor = torch.tensor(2.0)
     torch.library.opcheck(
         ops.normalise_backward, (a, a, a[:, 0].clone(), factor, torch.bfloat16), test_utils=checks
