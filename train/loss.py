@@ -72,7 +72,7 @@ def contrastive_loss(
             return contrastive.sigmoid_loss(image_nD, text_nD, log_scale, bias, group_n)
         return contrastive.softmax_loss(image_nD, text_nD, log_scale, group_n, smoothing)
     with torch.autocast(image_nD.device.type, enabled=False):
-        kernels = _kernels(impl, image_nD.device)
+        kernels = _kernels(impl, image_nD)
         if bias is not None:
             args = (image_nD, text_nD, log_scale, bias, group_n, kernels, world)
             return _Sigmoid.apply(*args)  # type: ignore[no-any-return,no-untyped-call]
@@ -80,15 +80,15 @@ def contrastive_loss(
         return _Softmax.apply(*args)  # type: ignore[no-any-return,no-untyped-call]
 
 
-def _kernels(impl: Impl, device: torch.device) -> Any:
+def _kernels(impl: Impl, x: Tensor) -> Any:
     """Under torch.compile the operators of `ops`; else what they call, which costs less."""
-    if impl == "auto" and torch.compiler.is_compiling():
-        return ops
-    if impl == "triton" or (impl == "auto" and device.type == "cuda" and ops.HAS_TRITON):
+    if impl == "triton":
         from train.kernels import triton_ops
 
         return triton_ops
-    return chunked
+    if impl == "chunked":
+        return chunked
+    return ops if torch.compiler.is_compiling() else ops.kernels(x)
 
 
 class _Stripe:
@@ -101,17 +101,22 @@ class _Stripe:
         self.start = sum(self.counts[: world.rank])
         self.own = slice(self.start, self.start + len(image_nD))
         self.total = sum(self.counts)
-        self.image_nD, self.image_inverse_n = kernels.normalise(image_nD)
-        self.text_ND, text_inverse_N = kernels.normalise(world.gather_rows(text_nD, self.counts))
+        self.image_nD, self.image_gain_n, self.image_inverse_n = kernels.normalise(image_nD)
+        self.text_ND, self.text_gain_N, text_inverse_N = kernels.normalise(
+            world.gather_rows(text_nD, self.counts)
+        )
         self.text_inverse_n = text_inverse_N[self.own]
         self.group_n = group_n
         self.group_N = None if group_n is None else world.gather_rows(group_n, self.counts)
 
+    @property
+    def rows(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.image_nD, self.image_gain_n, self.text_ND, self.text_gain_N
+
     def save(self, ctx: Any, *more: Tensor) -> None:
         ctx.save_for_backward(
-            self.image_nD, self.text_ND, self.image_inverse_n, self.text_inverse_n,
-            self.group_n, self.group_N, *more,
-        )  # fmt: skip
+            *self.rows, self.image_inverse_n, self.text_inverse_n, self.group_n, self.group_N, *more
+        )
         ctx.counts, ctx.start, ctx.own, ctx.total = self.counts, self.start, self.own, self.total
 
 
@@ -128,9 +133,9 @@ class _Softmax(torch.autograd.Function):
         world: World,
     ) -> Tensor:
         at = _Stripe(image_nD, text_nD, group_n, kernels, world)
-        scale = log_scale.detach().to(at.image_nD.dtype).exp().reshape(())
+        scale = log_scale.detach().to(at.image_gain_n.dtype).exp().reshape(())
         row_n, column_N, positive_n, kept = kernels.softmax_sweep(
-            at.image_nD, at.text_ND, scale, at.start, at.group_n, at.group_N
+            *at.rows, scale, at.start, at.group_n, at.group_N
         )
         column_N = world.logsumexp(column_N)
         target_n = torch.full_like(row_n, 1 - smoothing)
@@ -138,7 +143,7 @@ class _Softmax(torch.autograd.Function):
             target_n /= _sizes(at.group_N)[at.own]
         total = row_n.sum() + column_N[at.own].sum() - 2 * (target_n @ positive_n)
         if smoothing:  # the even part of the target needs only sums of features
-            image_D, text_D = (x.sum(0, dtype=torch.float64) for x in (at.image_nD, at.text_ND))
+            image_D, text_D = _sum(*at.rows[:2]), _sum(*at.rows[2:])
             total -= 2 * smoothing / at.total * scale.double() * (image_D @ text_D)
         at.save(ctx, scale, row_n, column_N, target_n.to(scale.dtype), kept)
         ctx.smoothing, ctx.kernels, ctx.world = smoothing, kernels, world
@@ -148,18 +153,17 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        image_nD, text_ND, _, _, group_n, group_N, scale, row_n, column_N, target_n, kept = (
-            ctx.saved_tensors
-        )
+        rows, (group_n, group_N) = ctx.saved_tensors[:4], ctx.saved_tensors[6:8]
+        scale, row_n, column_N, target_n, kept = ctx.saved_tensors[8:]
         args = (row_n, column_N, target_n, kept, group_n, group_N)
-        with torch.autocast(image_nD.device.type, enabled=False):
+        with torch.autocast(scale.device.type, enabled=False):
             grad_image_nD, grad_text_ND = ctx.kernels.softmax_gradients(
-                image_nD, text_ND, scale, ctx.start, *args
+                *rows, scale, ctx.start, *args
             )
         if ctx.smoothing:
             even = ctx.smoothing / ctx.total
-            grad_image_nD -= even * text_ND.sum(0)
-            grad_text_ND -= even * image_nD.sum(0)
+            grad_image_nD -= even * _sum(*rows[2:]).to(scale.dtype)
+            grad_text_ND -= even * _sum(*rows[:2]).to(scale.dtype)
         grads = _raw_gradients(ctx, grad, scale, grad_image_nD, grad_text_ND)
         return *grads, None, None, None, None
 
@@ -177,10 +181,10 @@ class _Sigmoid(torch.autograd.Function):
         world: World,
     ) -> Tensor:
         at = _Stripe(image_nD, text_nD, group_n, kernels, world)
-        scale = log_scale.detach().to(at.image_nD.dtype).exp().reshape(())
+        scale = log_scale.detach().to(at.image_gain_n.dtype).exp().reshape(())
         added = bias.detach().to(scale.dtype).reshape(())
         total, slope, grad_image_nD, grad_text_ND = kernels.sigmoid_pass(
-            at.image_nD, at.text_ND, scale, added, at.start, at.group_n, at.group_N
+            *at.rows, scale, added, at.start, at.group_n, at.group_N
         )
         at.save(ctx, scale, slope, grad_image_nD, grad_text_ND)
         ctx.kernels, ctx.world = kernels, world
@@ -201,15 +205,24 @@ def _raw_gradients(
     ctx: Any, grad: Tensor, scale: Tensor, grad_image_nD: Tensor, grad_text_ND: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of raw features and log-scale, from those of unit rows but for scale / N."""
-    image_nD, text_ND, image_inverse_n, text_inverse_n = ctx.saved_tensors[:4]
+    image_nD, image_gain_n, text_ND, text_gain_N, *inverses = ctx.saved_tensors[:6]
     image_dtype, text_dtype, log_scale = ctx.types
     factor = grad * scale * (ctx.world.size / ctx.total)
     grad_text_nD = ctx.world.sum_to_owners(grad_text_ND, ctx.counts)
     back = ctx.kernels.normalise_backward
-    raw_image_nD, dot_n = back(grad_image_nD, image_nD, image_inverse_n, factor, image_dtype)
-    raw_text_nD, _ = back(grad_text_nD, text_ND[ctx.own], text_inverse_n, factor, text_dtype)
+    raw_image_nD, dot_n = back(
+        grad_image_nD, image_nD, image_gain_n, inverses[0], factor, image_dtype
+    )
+    raw_text_nD, _ = back(
+        grad_text_nD, text_ND[ctx.own], text_gain_N[ctx.own], inverses[1], factor, text_dtype
+    )
     grad_log_scale = (dot_n.sum(dtype=torch.float64) * factor).to(log_scale.dtype)
     return raw_image_nD, raw_text_nD, grad_log_scale.reshape(log_scale.shape)
+
+
+def _sum(rows_ND: Tensor, gain_N: Tensor) -> Tensor:
+    """Sum of unit rows, (D,) fp64."""
+    return (gain_N @ rows_ND.to(gain_N.dtype)).double()
 
 
 def _sizes(group_N: Tensor) -> Tensor:

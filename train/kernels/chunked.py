@@ -25,18 +25,27 @@ ONE_TILE = 1 << 20  # logits: up to here one tile is kept for backward instead o
 ROWS, COLUMNS = 512, 2048  # measured on a CPU: 4 MB, in the third-level cache
 
 
-def normalise(x_ND: Tensor) -> tuple[Tensor, Tensor]:
-    """As the plain twin, which see, a block of rows at a time; no gradient of its own."""
+def normalise(x_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows and gains, whose products are the unit rows, and inverse lengths, (N,) both.
+
+    Here rows have unit length and gains are 1; see `triton_normalise.py` for another choice. As
+    the plain twin, which see, a block of rows at a time; without gradient.
+    """
     dtype = plain.working_dtype(x_ND)
     unit_ND, inverse_N = torch.empty_like(x_ND, dtype=dtype), x_ND.new_empty(len(x_ND), dtype=dtype)
     for i in range(0, len(x_ND), ROWS):
         rows = slice(i, i + ROWS)
         unit_ND[rows], inverse_N[rows] = plain.normalise(x_ND[rows])
-    return unit_ND, inverse_N
+    return unit_ND, torch.ones_like(inverse_N), inverse_N
 
 
 def normalise_backward(
-    grad_ND: Tensor, unit_ND: Tensor, inverse_N: Tensor, factor: Tensor, dtype: torch.dtype
+    grad_ND: Tensor,
+    unit_ND: Tensor,
+    gain_N: Tensor,
+    inverse_N: Tensor,
+    factor: Tensor,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """As the plain twin, which see, a block of rows at a time."""
     raw_ND, dot_N = torch.empty_like(grad_ND, dtype=dtype), torch.empty_like(inverse_N)
@@ -105,7 +114,9 @@ class _Tiles:
 
 def softmax_sweep(
     a_nD: Tensor,
+    gain_n: Tensor,
     b_ND: Tensor,
+    gain_N: Tensor,
     scale: Tensor,
     start: int,
     group_n: Tensor | None = None,
@@ -115,6 +126,7 @@ def softmax_sweep(
 
     Args:
         a_nD, b_ND: unit rows, fp32 or fp64.
+        gain_n, gain_N: 1 throughout, as `normalise` gives them.
         scale: 0-D.
         start: column of row 0.
         group_n, group_N: ids of groups of rows and columns; both or none.
@@ -156,7 +168,9 @@ def softmax_sweep(
 
 def softmax_gradients(
     a_nD: Tensor,
+    gain_n: Tensor,
     b_ND: Tensor,
+    gain_N: Tensor,
     scale: Tensor,
     start: int,
     row_n: Tensor,
@@ -214,7 +228,9 @@ def softmax_gradients(
 
 def sigmoid_pass(
     a_nD: Tensor,
+    gain_n: Tensor,
     b_ND: Tensor,
+    gain_N: Tensor,
     scale: Tensor,
     bias: Tensor,
     start: int,

@@ -1,14 +1,13 @@
 """The kernels as torch operators: one name for every device, and one graph under torch.compile.
 
-On a CPU they are `chunked.py`; on CUDA the Triton kernels where Triton is installed (it comes with
-torch there), else `chunked.py` too. Shapes and meanings stand with the functions of `chunked.py`;
+On CUDA they are the Triton kernels where Triton is installed (it comes with torch there); on a
+CPU, and for fp64, `chunked.py`. Shapes and meanings stand with the functions of `chunked.py`;
 here group ids are given for both sides or for none.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,64 +18,86 @@ from train.kernels import chunked
 from train.kernels.normalise import working_dtype
 
 Pair = tuple[Tensor, Tensor]
+Three = tuple[Tensor, Tensor, Tensor]
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
-def _on_cuda(name: str, fallback: Callable[..., Any]) -> Callable[..., Any]:
-    """The Triton function of that name, imported when it is first called."""
-
-    def call(*args: Any) -> Any:
-        if not HAS_TRITON:
-            return fallback(*args)
-        from train.kernels import triton_ops
-
-        return getattr(triton_ops, name)(*args)
-
-    return call
+def _in_triton(x: Tensor) -> bool:
+    """Whether the kernels for this tensor are Triton's; fp64 is for tests, and is not."""
+    return HAS_TRITON and x.device.type == "cuda" and x.dtype != torch.float64
 
 
-@custom_op("wit::normalise", mutates_args=(), device_types="cpu")
-def normalise(x_ND: Tensor) -> Pair:
-    return chunked.normalise(x_ND)
+def kernels(x: Tensor) -> Any:
+    """The module whose functions serve this tensor's device and type."""
+    if not _in_triton(x):
+        return chunked
+    from train.kernels import triton_ops
+
+    return triton_ops
+
+
+def _gradient_of(x: Tensor) -> Tensor:
+    return torch.empty_like(x, dtype=working_dtype(x))
+
+
+@custom_op("wit::normalise", mutates_args=())
+def normalise(x_ND: Tensor) -> Three:
+    return kernels(x_ND).normalise(x_ND)
 
 
 @normalise.register_fake
-def _(x_ND: Tensor) -> Pair:
+def _(x_ND: Tensor) -> Three:
     dtype = working_dtype(x_ND)
-    return torch.empty_like(x_ND, dtype=dtype), x_ND.new_empty(len(x_ND), dtype=dtype)
+    inverse_N = x_ND.new_empty(len(x_ND), dtype=dtype)
+    rows_ND = torch.empty_like(x_ND, dtype=x_ND.dtype if _in_triton(x_ND) else dtype)
+    return rows_ND, torch.empty_like(inverse_N), inverse_N
 
 
-@custom_op("wit::normalise_backward", mutates_args=(), device_types="cpu")
+@custom_op("wit::normalise_backward", mutates_args=())
 def normalise_backward(
-    grad_ND: Tensor, unit_ND: Tensor, inverse_N: Tensor, factor: Tensor, dtype: torch.dtype
+    grad_ND: Tensor,
+    rows_ND: Tensor,
+    gain_N: Tensor,
+    inverse_N: Tensor,
+    factor: Tensor,
+    dtype: torch.dtype,
 ) -> Pair:
-    return chunked.normalise_backward(grad_ND, unit_ND, inverse_N, factor, dtype)
+    return kernels(rows_ND).normalise_backward(grad_ND, rows_ND, gain_N, inverse_N, factor, dtype)
 
 
 @normalise_backward.register_fake
 def _(
-    grad_ND: Tensor, unit_ND: Tensor, inverse_N: Tensor, factor: Tensor, dtype: torch.dtype
+    grad_ND: Tensor,
+    rows_ND: Tensor,
+    gain_N: Tensor,
+    inverse_N: Tensor,
+    factor: Tensor,
+    dtype: torch.dtype,
 ) -> Pair:
     return torch.empty_like(grad_ND, dtype=dtype), torch.empty_like(inverse_N)
 
 
-@custom_op("wit::softmax_sweep", mutates_args=(), device_types="cpu")
+@custom_op("wit::softmax_sweep", mutates_args=())
 def softmax_sweep(
     a_nD: Tensor,
+    gain_n: Tensor,
     b_ND: Tensor,
+    gain_N: Tensor,
     scale: Tensor,
     start: int,
     group_n: Tensor | None,
     group_N: Tensor | None,
 ) -> Four:
-    return chunked.softmax_sweep(a_nD, b_ND, scale, start, group_n, group_N)
+    return kernels(a_nD).softmax_sweep(a_nD, gain_n, b_ND, gain_N, scale, start, group_n, group_N)
 
 
 @softmax_sweep.register_fake
 def _(
     a_nD: Tensor,
+    gain_n: Tensor,
     b_ND: Tensor,
+    gain_N: Tensor,
     scale: Tensor,
     start: int,
     group_n: Tensor | None,
@@ -85,15 +106,17 @@ def _(
     n, N = len(a_nD), len(b_ND)
     row_n = a_nD.new_empty(n, dtype=torch.float64)
     column_N = a_nD.new_empty(N, dtype=torch.float64)
-    keep = a_nD.device.type == "cpu" and chunked.one_tile(n, N)
+    keep = not _in_triton(a_nD) and chunked.one_tile(n, N)
     kept = a_nD.new_empty(n, N) if keep else a_nD.new_empty(0, 0)
     return row_n, column_N, torch.empty_like(row_n), kept
 
 
-@custom_op("wit::softmax_gradients", mutates_args=(), device_types="cpu")
+@custom_op("wit::softmax_gradients", mutates_args=())
 def softmax_gradients(
     a_nD: Tensor,
+    gain_n: Tensor,
     b_ND: Tensor,
+    gain_N: Tensor,
     scale: Tensor,
     start: int,
     row_n: Tensor,
@@ -103,15 +126,28 @@ def softmax_gradients(
     group_n: Tensor | None,
     group_N: Tensor | None,
 ) -> Pair:
-    return chunked.softmax_gradients(
-        a_nD, b_ND, scale, start, row_n, column_N, target_n, kept_nN, group_n, group_N
+    return kernels(a_nD).softmax_gradients(
+        a_nD,
+        gain_n,
+        b_ND,
+        gain_N,
+        scale,
+        start,
+        row_n,
+        column_N,
+        target_n,
+        kept_nN,
+        group_n,
+        group_N,
     )
 
 
 @softmax_gradients.register_fake
 def _(
     a_nD: Tensor,
+    gain_n: Tensor,
     b_ND: Tensor,
+    gain_N: Tensor,
     scale: Tensor,
     start: int,
     row_n: Tensor,
@@ -121,26 +157,32 @@ def _(
     group_n: Tensor | None,
     group_N: Tensor | None,
 ) -> Pair:
-    return torch.empty_like(a_nD), torch.empty_like(b_ND)
+    return _gradient_of(a_nD), _gradient_of(b_ND)
 
 
-@custom_op("wit::sigmoid_pass", mutates_args=(), device_types="cpu")
+@custom_op("wit::sigmoid_pass", mutates_args=())
 def sigmoid_pass(
     a_nD: Tensor,
+    gain_n: Tensor,
     b_ND: Tensor,
+    gain_N: Tensor,
     scale: Tensor,
     bias: Tensor,
     start: int,
     group_n: Tensor | None,
     group_N: Tensor | None,
 ) -> Four:
-    return chunked.sigmoid_pass(a_nD, b_ND, scale, bias, start, group_n, group_N)
+    return kernels(a_nD).sigmoid_pass(
+        a_nD, gain_n, b_ND, gain_N, scale, bias, start, group_n, group_N
+    )
 
 
 @sigmoid_pass.register_fake
 def _(
     a_nD: Tensor,
+    gain_n: Tensor,
     b_ND: Tensor,
+    gain_N: Tensor,
     scale: Tensor,
     bias: Tensor,
     start: int,
@@ -148,14 +190,4 @@ def _(
     group_N: Tensor | None,
 ) -> Four:
     total = a_nD.new_empty((), dtype=torch.float64)
-    return total, torch.empty_like(total), torch.empty_like(a_nD), torch.empty_like(b_ND)
-
-
-for _op, _fallback in (
-    (normalise, chunked.normalise),
-    (normalise_backward, chunked.normalise_backward),
-    (softmax_sweep, chunked.softmax_sweep),
-    (softmax_gradients, chunked.softmax_gradients),
-    (sigmoid_pass, chunked.sigmoid_pass),
-):
-    _op.register_kernel("cuda")(_on_cuda(_fallback.__name__, _fallback))
+    return total, torch.empty_like(total), _gradient_of(a_nD), _gradient_of(b_ND)

@@ -96,12 +96,15 @@ def test_stripes_of_any_shape(n: int, more: int, width: int, start: int) -> None
     b, _ = normalise(torch.randn(columns, width, generator=make, dtype=torch.double))
     scale = torch.tensor(30.0, dtype=torch.double)
     x = scale * a @ b.T
-    row, column, positive, kept = chunked.softmax_sweep(a, b, scale, start)
+    ones = torch.ones(())
+    row, column, positive, kept = chunked.softmax_sweep(a, ones, b, ones, scale, start)
     torch.testing.assert_close(row, x.logsumexp(1))
     torch.testing.assert_close(column, x.logsumexp(0))
     torch.testing.assert_close(positive, x.diagonal(start))
     target = torch.full_like(row, 0.9)
-    grad_a, grad_b = chunked.softmax_gradients(a, b, scale, start, row, column, target, kept)
+    grad_a, grad_b = chunked.softmax_gradients(
+        a, ones, b, ones, scale, start, row, column, target, kept
+    )
     g = (x.softmax(1) + x.softmax(0)) / 2
     g.diagonal(start).sub_(target)
     torch.testing.assert_close(grad_a, g @ b)
@@ -128,20 +131,26 @@ def test_operators_are_sound_and_compile_to_one_graph() -> None:
     a, _ = normalise(torch.randn(30, 16))
     b, _ = normalise(torch.randn(50, 16))
     scale = torch.tensor(9.0)
-    args = (a, b, scale, 3, None, None)
+    ones = torch.ones(30), torch.ones(50)
+    rows = (a, ones[0], b, ones[1])
+    args = (*rows, scale, 3, None, None)
     row, column, _, kept = ops.softmax_sweep(*args)
     checks = ("test_schema", "test_faketensor")
     torch.library.opcheck(ops.normalise, (a,), test_utils=checks)
     torch.library.opcheck(ops.softmax_sweep, args, test_utils=checks)
     torch.library.opcheck(
         ops.softmax_gradients,
-        (a, b, scale, 3, row, column, torch.ones(30), kept, None, None),
+        (*rows, scale, 3, row, column, torch.ones(30), kept, None, None),
         test_utils=checks,
     )
-    torch.library.opcheck(ops.sigmoid_pass, (a, b, scale, -scale, 3, None, None), test_utils=checks)
+    torch.library.opcheck(
+        ops.sigmoid_pass, (*rows, scale, -scale, 3, None, None), test_utils=checks
+    )
     factor = torch.tensor(2.0)
     torch.library.opcheck(
-        ops.normalise_backward, (a, a, a[:, 0].clone(), factor, torch.bfloat16), test_utils=checks
+        ops.normalise_backward,
+        (a, a, ones[0], a[:, 0].clone(), factor, torch.bfloat16),
+        test_utils=checks,
     )
 
 
