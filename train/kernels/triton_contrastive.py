@@ -147,7 +147,7 @@ def _store(g, same, ga, gb, grad, own, local, i, j, n, N, unit, GROUPS: tl.const
 def _blocks(a_nD: Tensor) -> dict[str, int]:
     """Tile sizes; on a GPU 128 by 128 keeps the sums of a tile in registers."""
     if a_nD.device.type == "cpu":  # Triton's interpreter
-        return {"BM": 16, "BN": 32, "BK": 32}
+        return {"BM": 32, "BN": 32, "BK": 32}
     small = a_nD.dtype == torch.float32
     return {"BM": 64 if small else 128, "BN": 64 if small else 128, "BK": 32 if small else 64}
 
@@ -172,7 +172,8 @@ def softmax_sweep(
     """As `chunked.softmax_sweep`, which see; never keeps anything."""
     (n, D), N = a_nD.shape, len(b_ND)
     size = _blocks(a_nD)
-    spans = triton.cdiv(N, size["BN"] * SPAN)
+    span = min(SPAN, triton.cdiv(N, size["BN"]))
+    spans = triton.cdiv(N, size["BN"] * span)
     parts_n = a_nD.new_empty(3, spans, n, dtype=torch.float32)
     column_N = a_nD.new_full((N,), -torch.inf, dtype=torch.float64)
     blocks = max(1, min(triton.cdiv(n, size["BM"]), PARTS // (8 * N)))
@@ -183,7 +184,7 @@ def softmax_sweep(
         _sweep[(used, spans)](
             a_nD, b_ND, gain_n, gain_N, scale, group_n if groups else a_nD,
             group_N if groups else b_ND, *parts_n, high_PN, sum_PN, first, n, N, D, start,
-            GROUPS=groups, SPAN=SPAN, **size,
+            GROUPS=groups, SPAN=span, **size,
         )  # fmt: skip
         column_N = column_N.logaddexp(_merge(high_PN, sum_PN))
     row_n = _merge(parts_n[0], parts_n[1])
