@@ -74,10 +74,14 @@ def contrastive_loss(
     with torch.autocast(image_nD.device.type, enabled=False):
         kernels = _kernels(impl, image_nD)
         if bias is not None:
-            args = (image_nD, text_nD, log_scale, bias, group_n, kernels, world)
-            return _Sigmoid.apply(*args)  # type: ignore[no-any-return,no-untyped-call]
-        args = (image_nD, text_nD, log_scale, group_n, smoothing, kernels, world)
-        return _Softmax.apply(*args)  # type: ignore[no-any-return,no-untyped-call]
+            loss: Tensor = _Sigmoid.apply(  # type: ignore[no-untyped-call]
+                image_nD, text_nD, log_scale, bias, group_n, kernels, world
+            )
+        else:
+            loss = _Softmax.apply(  # type: ignore[no-untyped-call]
+                image_nD, text_nD, log_scale, group_n, smoothing, kernels, world
+            )
+    return loss
 
 
 def _kernels(impl: Impl, x: Tensor) -> Any:

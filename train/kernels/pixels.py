@@ -55,7 +55,8 @@ def pixels(
     out_BSSC = (out_BSSC / 255 - mean_C) / std_C
     if layout == "channels_last":
         return out_BSSC.to(dtype).contiguous().permute(0, 3, 1, 2)
-    (B, S, _, C), n = out_BSSC.shape, size // patch
+    B, _, _, C = out_BSSC.shape
+    n = size // patch
     out = out_BSSC.view(B, n, patch, n, patch, C).transpose(2, 3)
     return out.reshape(B, n * n, patch * patch * C).to(dtype)
 
