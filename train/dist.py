@@ -76,7 +76,7 @@ class World:
             return x_nD
         if len(set(counts)) == 1:
             x_ND = x_nD.new_empty(sum(counts), *x_nD.shape[1:])
-            torch_dist.all_gather(list(x_ND.split(counts[0])), x_nD.contiguous())
+            torch_dist.all_gather(list(torch.split(x_ND, counts[0])), x_nD.contiguous())
             return x_ND
         padded = x_nD.new_zeros(max(counts), *x_nD.shape[1:])
         padded[: len(x_nD)] = x_nD
@@ -88,7 +88,7 @@ class World:
         """The sum over processes of this process's own rows (n, D)."""
         if self.size == 1:
             return x_ND
-        parts = list(x_ND.split(list(counts)))
+        parts = list(torch.split(x_ND, list(counts)))
         if len(set(counts)) > 1:
             rows = max(counts)
             parts = [torch.cat([p, p.new_zeros(rows - len(p), *p.shape[1:])]) for p in parts]

@@ -151,11 +151,12 @@ class _Softmax(torch.autograd.Function):
             total -= 2 * smoothing / at.total * scale.double() * (image_D @ text_D)
         at.save(ctx, scale, row_n, column_N, target_n.to(scale.dtype), kept)
         ctx.smoothing, ctx.kernels, ctx.world = smoothing, kernels, world
-        ctx.types = (image_nD.dtype, text_nD.dtype, log_scale)
-        return (total * (world.size / (2 * at.total))).to(scale.dtype)
+        ctx.types = image_nD.dtype, text_nD.dtype, log_scale.dtype, log_scale.shape
+        loss: Tensor = total * (world.size / (2 * at.total))
+        return loss.to(scale.dtype)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, (group_n, group_N) = ctx.saved_tensors[:4], ctx.saved_tensors[6:8]
         scale, row_n, column_N, target_n, kept = ctx.saved_tensors[8:]
@@ -192,17 +193,19 @@ class _Sigmoid(torch.autograd.Function):
         )
         at.save(ctx, scale, slope, grad_image_nD, grad_text_ND)
         ctx.kernels, ctx.world = kernels, world
-        ctx.types = (image_nD.dtype, text_nD.dtype, log_scale)
-        ctx.bias = bias
-        return (total * (world.size / at.total)).to(scale.dtype)
+        ctx.types = image_nD.dtype, text_nD.dtype, log_scale.dtype, log_scale.shape
+        ctx.bias = bias.dtype, bias.shape
+        loss: Tensor = total * (world.size / at.total)
+        return loss.to(scale.dtype)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *_, scale, slope, grad_image_nD, grad_text_ND = ctx.saved_tensors
         grads = _raw_gradients(ctx, grad, scale, grad_image_nD, grad_text_ND)
-        grad_bias = (grad * slope * (ctx.world.size / ctx.total)).to(ctx.bias.dtype)
-        return *grads, grad_bias.reshape(ctx.bias.shape), None, None, None
+        dtype, shape = ctx.bias
+        grad_bias = (grad * slope * (ctx.world.size / ctx.total)).to(dtype).reshape(shape)
+        return *grads, grad_bias, None, None, None
 
 
 def _raw_gradients(
@@ -210,7 +213,7 @@ def _raw_gradients(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of raw features and log-scale, from those of unit rows but for scale / N."""
     image_nD, image_gain_n, text_ND, text_gain_N, *inverses = ctx.saved_tensors[:6]
-    image_dtype, text_dtype, log_scale = ctx.types
+    image_dtype, text_dtype, scale_dtype, scale_shape = ctx.types
     factor = grad * scale * (ctx.world.size / ctx.total)
     grad_text_nD = ctx.world.sum_to_owners(grad_text_ND, ctx.counts)
     back = ctx.kernels.normalise_backward
@@ -220,19 +223,20 @@ def _raw_gradients(
     raw_text_nD, _ = back(
         grad_text_nD, text_ND[ctx.own], text_gain_N[ctx.own], inverses[1], factor, text_dtype
     )
-    grad_log_scale = (dot_n.sum(dtype=torch.float64) * factor).to(log_scale.dtype)
-    return raw_image_nD, raw_text_nD, grad_log_scale.reshape(log_scale.shape)
+    grad_log_scale = (dot_n.sum(dtype=torch.float64) * factor).to(scale_dtype)
+    return raw_image_nD, raw_text_nD, grad_log_scale.reshape(scale_shape)
 
 
 def _sum(rows_ND: Tensor, gain_N: Tensor) -> Tensor:
     """Sum of unit rows, (D,) fp64."""
-    return (gain_N @ rows_ND.to(gain_N.dtype)).double()
+    return torch.mv(rows_ND.to(gain_N.dtype).T, gain_N).double()
 
 
 def _sizes(group_N: Tensor) -> Tensor:
     """Size of each row's group."""
     _, inverse_N, count_G = torch.unique(group_N, return_inverse=True, return_counts=True)
-    return count_G[inverse_N]
+    size_N: Tensor = count_G[inverse_N]
+    return size_N
 
 
 @torch.no_grad()

@@ -43,7 +43,8 @@ def _gradient_of(x: Tensor) -> Tensor:
 
 @custom_op("wit::normalise", mutates_args=())
 def normalise(x_ND: Tensor) -> Three:
-    return kernels(x_ND).normalise(x_ND)
+    out: Three = kernels(x_ND).normalise(x_ND)
+    return out
 
 
 @normalise.register_fake
@@ -63,7 +64,10 @@ def normalise_backward(
     factor: Tensor,
     dtype: torch.dtype,
 ) -> Pair:
-    return kernels(rows_ND).normalise_backward(grad_ND, rows_ND, gain_N, inverse_N, factor, dtype)
+    out: Pair = kernels(rows_ND).normalise_backward(
+        grad_ND, rows_ND, gain_N, inverse_N, factor, dtype
+    )
+    return out
 
 
 @normalise_backward.register_fake
@@ -89,7 +93,10 @@ def softmax_sweep(
     group_n: Tensor | None,
     group_N: Tensor | None,
 ) -> Four:
-    return kernels(a_nD).softmax_sweep(a_nD, gain_n, b_ND, gain_N, scale, start, group_n, group_N)
+    out: Four = kernels(a_nD).softmax_sweep(
+        a_nD, gain_n, b_ND, gain_N, scale, start, group_n, group_N
+    )
+    return out
 
 
 @softmax_sweep.register_fake
@@ -126,7 +133,7 @@ def softmax_gradients(
     group_n: Tensor | None,
     group_N: Tensor | None,
 ) -> Pair:
-    return kernels(a_nD).softmax_gradients(
+    out: Pair = kernels(a_nD).softmax_gradients(
         a_nD,
         gain_n,
         b_ND,
@@ -140,6 +147,7 @@ def softmax_gradients(
         group_n,
         group_N,
     )
+    return out
 
 
 @softmax_gradients.register_fake
@@ -172,9 +180,10 @@ def sigmoid_pass(
     group_n: Tensor | None,
     group_N: Tensor | None,
 ) -> Four:
-    return kernels(a_nD).sigmoid_pass(
+    out: Four = kernels(a_nD).sigmoid_pass(
         a_nD, gain_n, b_ND, gain_N, scale, bias, start, group_n, group_N
     )
+    return out
 
 
 @sigmoid_pass.register_fake

@@ -85,7 +85,7 @@ def positions(
     if box_B4 is None:
         box_B4 = torch.tensor([0.0, 0.0, H, W], device=img_BHWC.device).expand(B, 4)
     cell_S = torch.arange(size, device=img_BHWC.device) + 0.5
-    top_B1, left_B1, height_B1, width_B1 = box_B4.float().split(1, dim=1)
+    top_B1, left_B1, height_B1, width_B1 = torch.split(box_B4.float(), 1, dim=1)
     y_BS = top_B1 + cell_S * (height_B1 / size) - 0.5
     if flip_B is not None:
         cell_BS = torch.where(flip_B[:, None], size - cell_S, cell_S)
