@@ -281,6 +281,9 @@ class TrainConfig(Settings):
     """Steps of the run; 0: from `epochs`."""
     batch: int = Field(default=256, ge=2)
     """Pairs of one step, over all processes."""
+    accumulate: Count = 1
+    """Micro-batches that a step's batch is worked off in, each with a second forward pass: less
+    memory, the same gradient. Batch norm sees one micro-batch at a time."""
     vocab: str = "corpus"
     """"corpus" (trained on the captions), "openai" (published), or the path of a vocabulary."""
     vocab_size: int = Field(default=4096, ge=514)

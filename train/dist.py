@@ -1,15 +1,15 @@
-"""One process, or many under torchrun: who we are, and gathering features with exact gradients.
+"""One process, or many under torchrun: who we are, and what processes tell each other.
 
 Start many with `torchrun --nproc-per-node 2 -m -- wit.cli train --run RUN ...`; without the `--`
 torchrun takes `--run` for an option of its own.
 
-n rows of this process, N = n * size rows of all, D features.
+n rows of this process, N rows of all, D features; n may differ between processes, and be 0.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -61,30 +61,55 @@ class World:
         torch_dist.all_gather_object(values, value)
         return values
 
-    def gather_rows(self, local_nD: Tensor) -> Tensor:
-        """Rows of all processes, (N, D), with the gradient of every process flowing back."""
+    def counts(self, rows: int, device: torch.device) -> list[int]:
+        """Rows of every process, in the order of ranks."""
         if self.size == 1:
-            return local_nD
-        gathered: Tensor = _Gather.apply(local_nD, self.rank, self.size)  # type: ignore[no-untyped-call]
-        return gathered
+            return [rows]
+        mine = torch.tensor([rows], device=device)
+        parts = [torch.empty_like(mine) for _ in range(self.size)]
+        torch_dist.all_gather(parts, mine)
+        return [int(part) for part in parts]
 
+    def gather_rows(self, x_nD: Tensor, counts: Sequence[int]) -> Tensor:
+        """Rows (or numbers) of all processes, in the order of ranks; without gradient."""
+        if self.size == 1:
+            return x_nD
+        if len(set(counts)) == 1:
+            x_ND = x_nD.new_empty(sum(counts), *x_nD.shape[1:])
+            torch_dist.all_gather(list(torch.split(x_ND, counts[0])), x_nD.contiguous())
+            return x_ND
+        padded = x_nD.new_zeros(max(counts), *x_nD.shape[1:])
+        padded[: len(x_nD)] = x_nD
+        parts = [torch.empty_like(padded) for _ in counts]
+        torch_dist.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
-class _Gather(torch.autograd.Function):
-    """Backward: each process's gradient of these rows is summed, so none is lost."""
+    def sum_to_owners(self, x_ND: Tensor, counts: Sequence[int]) -> Tensor:
+        """The sum over processes of this process's own rows (n, D)."""
+        if self.size == 1:
+            return x_ND
+        parts = list(torch.split(x_ND, list(counts)))
+        if len(set(counts)) > 1:
+            rows = max(counts)
+            parts = [torch.cat([p, p.new_zeros(rows - len(p), *p.shape[1:])]) for p in parts]
+        own = torch.empty_like(parts[self.rank])
+        torch_dist.reduce_scatter(own, parts)
+        return own[: counts[self.rank]]
 
-    @staticmethod
-    def forward(ctx: Any, local_nD: Tensor, rank: int, size: int) -> Tensor:
-        ctx.rank, ctx.rows = rank, len(local_nD)
-        parts = [torch.empty_like(local_nD) for _ in range(size)]
-        torch_dist.all_gather(parts, local_nD.contiguous())
-        return torch.cat(parts)
+    def sum(self, x: Tensor) -> Tensor:
+        """The sum over processes, the same everywhere."""
+        if self.size > 1:
+            x = x.clone()
+            torch_dist.all_reduce(x)
+        return x
 
-    @staticmethod
-    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, None, None]:
-        grad_ND = grad_ND.contiguous()
-        torch_dist.all_reduce(grad_ND)  # gloo has no reduce-scatter
-        start = ctx.rank * ctx.rows
-        return grad_ND[start : start + ctx.rows], None, None
+    def logsumexp(self, x_N: Tensor) -> Tensor:
+        """log of the sum over processes of exp(x)."""
+        if self.size == 1:
+            return x_N
+        top_N = x_N.clone()
+        torch_dist.all_reduce(top_N, torch_dist.ReduceOp.MAX)
+        return self.sum((x_N - top_N).exp_()).log_().add_(top_N)
 
 
 def pick_device(name: str, local_rank: int = 0) -> torch.device:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from train import checkpoint, optim
+from train.accumulate import accumulate
 from train.captions import Captions
 from train.config import TrainConfig, identity
 from train.data import BadSamples, Batch, Loader, Pairs
@@ -70,6 +72,11 @@ def train(config: TrainConfig) -> int:
     with world(config.device) as here, _locked(config.run, here), _sigterm() as stop:
         if config.batch % here.size:
             raise ConfigError(f"batch = {config.batch} can't be divided by {here.size} processes")
+        if config.accumulate > config.batch // here.size:
+            raise ConfigError(
+                f"accumulate = {config.accumulate} is more than the {config.batch // here.size}"
+                " pairs of a process: lower it, or raise batch"
+            )
         refuse_other_config(config)
         log = Log(config, here.rank)
 
@@ -168,18 +175,28 @@ def one_step(
     here = run.world
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    with torch.autocast(here.device.type, torch.bfloat16, enabled=_bf16(config, here)):
-        image_nE, text_nE, log_scale = run.net(batch.img_bCSS, batch.tokens_bL)
-    gather = here.gather_rows if here.size > 1 else None
-    loss = contrastive_loss(image_nE, text_nE, log_scale, gather, here.rank)
-    run.loss = loss.item()
-    if not math.isfinite(run.loss):
-        raise NonFiniteLoss(
-            f"{config.run}: the loss is {run.loss} at step {run.step + 1}; nothing was saved after"
-            f" the last checkpoint: lower optim.lr (now {rate:g}) or set optim.clip_norm"
-        )
+    autocast = torch.autocast(here.device.type, torch.bfloat16, enabled=_bf16(config, here))
+
+    def check(loss: Tensor) -> None:
+        run.loss = loss.item()
+        if not math.isfinite(run.loss):
+            raise NonFiniteLoss(
+                f"{config.run}: the loss is {run.loss} at step {run.step + 1}; nothing was saved"
+                f" after the last checkpoint: lower optim.lr (now {rate:g}) or set optim.clip_norm"
+            )
+
     run.optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
+    loss_of = partial(contrastive_loss, world=here)
+    if config.accumulate > 1:
+        image_nE, text_nE, loss = accumulate(
+            run.net, batch.img_bCSS, batch.tokens_bL, config.accumulate, autocast, loss_of, check
+        )
+    else:
+        with autocast:
+            image_nE, text_nE, log_scale = run.net(batch.img_bCSS, batch.tokens_bL)
+        loss = loss_of(image_nE, text_nE, log_scale)
+        check(loss)
+        torch.autograd.backward(loss)
     if config.optim.clip_norm:
         nn.utils.clip_grad_norm_(run.model.parameters(), config.optim.clip_norm)
     run.optimizer.step()

@@ -236,9 +236,10 @@ def test_clip_norm_bf16_batch_norm_and_mean_pooling_train(make_config: Make, tin
     assert weights["visual.stem.1.num_batches_tracked"].item() == 3
 
 
-def test_two_gloo_processes_equal_one(make_config, tmp_path) -> None:
-    one = make_config(run=tmp_path / "one", steps=6, model__dropout=0.0)
-    two = make_config(run=tmp_path / "two", steps=6, model__dropout=0.0)
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_two_gloo_processes_equal_one(make_config, tmp_path, accumulate: int) -> None:
+    one = make_config(run=tmp_path / "one", steps=4, model__dropout=0.0)
+    two = make_config(run=tmp_path / "two", steps=4, model__dropout=0.0, accumulate=accumulate)
     assert train(one) == 0
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
