@@ -160,8 +160,9 @@ def open_clip_batches(folder: Path) -> Iterator[Any]:
 def our_batches(folder: Path) -> Iterator[Any]:
     from train.captions import Captions
     from train.config import TrainConfig
-    from train.data import BadSamples, Loader, Pairs
+    from train.data import Loader
     from train.dist import World
+    from train.pairs import BadSamples, Pairs
     from wit.tokenizer import Tokenizer
 
     data = {"crop_min": 0.9, "workers": 1, "cache_mb": 0}

@@ -27,11 +27,12 @@ from train import checkpoint, optim
 from train.accumulate import accumulate
 from train.captions import Captions
 from train.config import TrainConfig, identity
-from train.data import BadSamples, Batch, Loader, Pairs
+from train.data import Batch, Loader
 from train.dist import World, world
 from train.log import Log
 from train.loss import batch_accuracy, contrastive_loss
 from train.model import CLIP
+from train.pairs import BadSamples, Pairs
 from wit.config import write_config, write_json
 from wit.errors import CheckpointError, ConfigError, WitError
 from wit.tokenizer import Tokenizer
@@ -83,7 +84,7 @@ def train(config: TrainConfig) -> int:
         # ---- data and vocabulary ---------------------------------------------------------
         bad = BadSamples(config.data.max_bad, log.bad_sample)
         log.say(f"reading the captions of {config.corpus}")
-        pairs = Pairs(config.corpus, bad)
+        pairs = Pairs(config.corpus, bad, config.data.select)
         tokenizer = vocabulary(config, pairs, here)
         captions = Captions(pairs.texts, tokenizer, config.model.context_length)
         loader = Loader(pairs, captions, config, bad, here)
