@@ -98,14 +98,14 @@ class World:
         return x_nD if self.size == 1 else Gathering(x_nD, counts).rows()
 
     @contextmanager
-    def gathering(self, module: nn.Module, rows: int) -> Iterator[list[Gathering]]:
+    def gathering(self, module: nn.Module | None, rows: int) -> Iterator[list[Gathering]]:
         """Sends what `module` gives to all processes as soon as it is there.
 
         The list holds one gathering for each time that `module` was called with `rows` rows; with
-        one process it stays empty.
+        one process, or no module, it stays empty.
         """
         started: list[Gathering] = []
-        if self.size == 1:
+        if self.size == 1 or module is None:
             yield started
             return
         counts = self.counts(rows, self.device)

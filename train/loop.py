@@ -13,7 +13,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -194,7 +194,7 @@ def one_step(
     else:
         rows = len(batch.img_bCSS)
         # image features travel while the text tower works; a compiled model is one piece
-        early = nullcontext([]) if config.compile else here.gathering(run.model.visual, rows)
+        early = here.gathering(None if config.compile else run.model.visual, rows)
         with autocast, early as sent:
             image_nE, text_nE, log_scale = run.net(batch.img_bCSS, batch.tokens_bL)
         loss = loss_of(image_nE, text_nE, log_scale, gathered=sent[-1] if sent else None)
