@@ -101,12 +101,13 @@ def _sums(x, row_top, column_top):
 def _sweep(
     a, b, gain_a, gain_b, scale, group_a, group_b,
     row_max, row_sum, row_positive, column_max, column_sum,
-    first, n, N, D, start,
+    first, height, n, N, D, start,
     GROUPS: tl.constexpr, SPAN: tl.constexpr, ONE: tl.constexpr, EVEN: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
     block, span = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    i = first + (block * BM + tl.arange(0, BM)).to(tl.int64)
+    down = (block * BM + tl.arange(0, BM)).to(tl.int64)
+    i = first + down
     top = tl.full((BM,), MINUS, tl.float32)
     total = tl.zeros((BM,), tl.float32)
     positive = tl.zeros((BM,), tl.float32)
@@ -140,9 +141,9 @@ def _sweep(
         top = new
         tl.store(column_max + block.to(tl.int64) * N + j, column_top, mask=j < N)
         tl.store(column_sum + block.to(tl.int64) * N + j, column_part, mask=j < N)
-    tl.store(row_max + span * n + i, top, mask=i < n)
-    tl.store(row_sum + span * n + i, total, mask=i < n)
-    tl.store(row_positive + span * n + i, positive, mask=i < n)
+    tl.store(row_max + span * height + down, top, mask=i < n)
+    tl.store(row_sum + span * height + down, total, mask=i < n)
+    tl.store(row_positive + span * height + down, positive, mask=i < n)
 
 
 @triton.jit
@@ -258,21 +259,24 @@ def softmax_sweep(
     rows, columns = options["BM"], options["BN"]
     span = min(TILES[a_nD.device.type, a_nD.dtype].span, triton.cdiv(N, columns))
     spans = triton.cdiv(N, columns * span)
-    parts_n = a_nD.new_empty(3, spans, n, dtype=torch.float32)
+    row_n, positive_n = (a_nD.new_empty(n, dtype=torch.float64) for _ in range(2))
     column_N = a_nD.new_full((N,), -torch.inf, dtype=torch.float64)
     blocks = max(BLOCKS, PARTS // (8 * N))
     groups = group_n is not None
     for first in range(0, n, blocks * rows):
         used = min(blocks, triton.cdiv(n - first, rows))
+        height = min(used * rows, n - first)
         high_PN, sum_PN = a_nD.new_empty(2, used, N, dtype=torch.float32)
+        parts_Ph = a_nD.new_empty(3, spans, height, dtype=torch.float32)
         _sweep[(used, spans)](
             a_nD, b_ND, gain_n, gain_N, scale, group_n if groups else a_nD,
-            group_N if groups else b_ND, *parts_n, high_PN, sum_PN, first, n, N, D, start,
+            group_N if groups else b_ND, *parts_Ph, high_PN, sum_PN, first, height, n, N, D, start,
             GROUPS=groups, SPAN=span, ONE=a_nD.dtype != torch.float32, **options,
         )  # fmt: skip
         column_N = column_N.logaddexp(_merge(high_PN, sum_PN))
-    row_n = _merge(parts_n[0], parts_n[1])
-    return row_n, column_N, parts_n[2].sum(dim=0, dtype=torch.float64), a_nD.new_empty(0, 0)
+        row_n[first : first + height] = _merge(parts_Ph[0], parts_Ph[1])
+        positive_n[first : first + height] = parts_Ph[2].sum(dim=0, dtype=torch.float64)
+    return row_n, column_N, positive_n, a_nD.new_empty(0, 0)
 
 
 def _two(x: Tensor) -> tuple[Tensor, Tensor]:
