@@ -193,9 +193,12 @@ def one_step(
             run.net, batch.img_bCSS, batch.tokens_bL, config.accumulate, autocast, loss_of, check
         )
     else:
-        with autocast:
+        rows = len(batch.img_bCSS)
+        # image features travel while the text tower works; a compiled model is one piece
+        early = here.gathering(None if config.compile else run.model.visual, rows)
+        with autocast, early as sent:
             image_nE, text_nE, log_scale = run.net(batch.img_bCSS, batch.tokens_bL)
-        loss = loss_of(image_nE, text_nE, log_scale)
+        loss = loss_of(image_nE, text_nE, log_scale, gathered=sent[-1] if sent else None)
         check(loss)
         torch.autograd.backward(loss)
     if config.optim.clip_norm:
