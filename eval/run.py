@@ -25,7 +25,7 @@ def evaluate_all(config: EvalConfig) -> int:
 
     from eval import prompts, report, sets, task
     from eval.features import Encoder
-    from train.model import load_model
+    from train import load_model
 
     out = config.out or config.run / "eval"
     _check_names(config.set)
