@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic_settings import CliPositionalArg
 
-from wit.config import Settings, load
+from train.options import ModelOptions
+from wit.config import load
 
 
-class ExportConfig(Settings):
+class ExportConfig(ModelOptions):
     """Write a trained model for other tools: Hugging Face, open_clip, safetensors, ONNX."""
 
     model: CliPositionalArg[Path] = Path("data/run")
@@ -21,20 +21,14 @@ class ExportConfig(Settings):
     """Format of the folder."""
     out: Path
     """Folder to write; it must not be there yet."""
-    activation: Literal["gelu", "quick_gelu"] | None = None
-    """For a checkpoint that doesn't say which it has, or says it wrongly."""
-    vocab: str | None = None
-    """"openai" or the path of a vocabulary, in place of the checkpoint's own."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Load, check, write; the folder appears when it is whole."""
     config = load(ExportConfig, argv, prog="wit export")
-    from train import load_model  # torch takes seconds to import
-    from train.interchange.export import export
+    from train.interchange.export import export  # torch takes seconds to import
 
-    model = load_model(config.model, activation=config.activation, vocab=config.vocab)
-    print(f"{config.model}: {model.source}", file=sys.stderr)
+    model = config.open_model()
     export(model, config.to, config.out)
     print(f"{config.to}: {config.out}")
     return 0

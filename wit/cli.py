@@ -24,6 +24,8 @@ COMMANDS = {
     "train": ("train.command", "train a CLIP model on a corpus", "train"),
     "models": ("train.models_command", "list the models with their sizes and costs", ""),
     "eval": ("eval.run", "evaluate a trained model", "eval"),
+    "classify": ("train.classify_command", "say which labels fit a picture best", "train"),
+    "embed": ("train.embed_command", "write features of pictures or captions", "train"),
     "export": ("train.export_command", "write a model in the formats of other tools", "train"),
     "doctor": ("wit.doctor", "say what this machine can do", ""),
 }
