@@ -143,7 +143,8 @@ def fill(
     Raises:
         CheckpointError: a tensor is missing, is of another shape, or belongs to another model.
     """
-    wanted = expected(config, vocab_size, path)
+    clip = skeleton(config, vocab_size, path)
+    wanted = {name: tuple(tensor.shape) for name, tensor in clip.state_dict().items()}
     problem = _difference(wanted, entries)
     if problem:
         raise CheckpointError(f"{path}: {problem}")
@@ -155,14 +156,12 @@ def fill(
         tensor = entries[name].read()
         dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
         state[name] = tensor.to(device, dtype, copy=True).contiguous()
-    with torch.device("meta"):
-        clip = CLIP(config, vocab_size)
     clip.load_state_dict(state, assign=True)
     return clip.eval()
 
 
-def expected(config: ModelConfig, vocab_size: int, path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the model's tensors; nothing is allocated.
+def skeleton(config: ModelConfig, vocab_size: int, path: Path) -> CLIP:
+    """The model without weights: names and shapes, nothing is allocated.
 
     Raises:
         CheckpointError: a config that claims a model beyond all measure.
@@ -175,8 +174,7 @@ def expected(config: ModelConfig, vocab_size: int, path: Path) -> dict[str, tupl
     if max(*widths, vocab_size, grid * grid) > LONGEST_SIDE or min(vocab_size, grid) < 1:
         raise CheckpointError(f"{path}: claims sizes that no model has")
     with torch.device("meta"):
-        state = CLIP(config, vocab_size).state_dict()
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+        return CLIP(config, vocab_size)
 
 
 def _difference(wanted: dict[str, tuple[int, ...]], entries: Entries) -> str | None:

@@ -17,10 +17,10 @@ from train.config import ModelConfig
 from train.interchange.archive import read_archive
 from train.interchange.entries import (
     Entries,
-    expected,
     model_config,
     read_json,
     read_safetensors,
+    skeleton,
     stacked,
 )
 from train.interchange.open_clip import triple
@@ -109,7 +109,7 @@ def read(folder: Path, activation: Activation | None, vocab: str | None) -> Weig
     config = model_config({**values, "activation": chosen}, where)
     theirs, files = _tensors(folder)
     entries: Entries = {}
-    for name in expected(config, vocab_size, where):
+    for name in skeleton(config, vocab_size, where).state_dict():
         parts = names(name)
         missing = [part for part in parts if part not in theirs]
         if missing:

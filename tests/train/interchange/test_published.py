@@ -10,6 +10,9 @@ import safetensors.torch
 import torch
 
 from train import load_model
+from train.config import ModelConfig
+from train.interchange.entries import Entry, model_config, skeleton
+from train.interchange.published import infer
 from wit.errors import CheckpointError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
@@ -67,14 +70,10 @@ def test_openai(made, scripted, tower: str, form: str, tmp_path: Path) -> None:
 
 
 def test_the_papers_models_get_their_names(tmp_path: Path) -> None:
-    from train.config import ModelConfig
-    from train.interchange.entries import Entry, expected, model_config
-    from train.interchange.published import infer
-
     for name in ("RN50x4", "ViT-L/14@336px"):
         config = ModelConfig.model_validate({"name": name})
-        shapes = expected(config, 49_408, tmp_path)
-        entries = {n: Entry(s, torch.half, torch.Tensor) for n, s in shapes.items()}
+        state = skeleton(config, 49_408, tmp_path).state_dict()
+        entries = {n: Entry(tuple(t.shape), t.dtype, t.clone) for n, t in state.items()}
         values, vocab_size = infer(entries, tmp_path)
         assert vocab_size == 49_408
         assert model_config({**values, "activation": "quick_gelu"}, tmp_path) == config
