@@ -154,6 +154,8 @@ def fill(
             state[name] = torch.zeros(shape, dtype=torch.long, device=device)
             continue
         tensor = entries[name].read()
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path}: {name} has values that are not finite")
         dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
         state[name] = tensor.to(device, dtype, copy=True).contiguous()
     clip.load_state_dict(state, assign=True)

@@ -30,6 +30,7 @@ from train.interchange.weights import (
     Activation,
     Preprocess,
     Weights,
+    digest,
     sha256,
     vocabulary,
 )
@@ -137,7 +138,7 @@ def read(folder: Path, activation: Activation | None, vocab: str | None) -> Weig
         tokenizer=tokenizer,
         preprocess=preprocess,
         step=0,
-        identity=[*map(sha256, files), stored, shown, chosen, vocab],
+        identity=[*map(sha256, files), stored, shown, chosen, digest(tokenizer)],
     )
 
 

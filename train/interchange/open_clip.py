@@ -19,6 +19,7 @@ from train.interchange.weights import (
     Preprocess,
     Triple,
     Weights,
+    digest,
     sha256,
     vocabulary,
 )
@@ -75,7 +76,7 @@ def read(folder: Path, activation: Activation | None, vocab: str | None) -> Weig
         tokenizer=tokenizer,
         preprocess=preprocess,
         step=0,
-        identity=[sha256(path), stored, chosen, vocab],
+        identity=[sha256(path), stored, chosen, digest(tokenizer)],
     )
 
 

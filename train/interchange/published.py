@@ -15,8 +15,14 @@ from typing import Any
 import torch
 
 from train.interchange.archive import read_archive, tensors
-from train.interchange.entries import Entries, model_config, read_safetensors, side
-from train.interchange.weights import Activation, Preprocess, Weights, sha256, vocabulary
+from train.interchange.entries import (
+    Entries,
+    model_config,
+    read_safetensors,
+    side,
+    skeleton,
+)
+from train.interchange.weights import Activation, Preprocess, Weights, digest, sha256, vocabulary
 from wit.errors import CheckpointError
 
 EXTRA = ("input_resolution", "context_length", "vocab_size")  # of OpenAI's files
@@ -44,6 +50,9 @@ def read(path: Path, activation: Activation | None, vocab: str | None) -> Weight
     config_values, vocab_size = infer(entries, path)
     about, activation = _activation(path, content, entries, scripted or marked, activation)
     config = model_config({**config_values, "activation": activation}, path)
+    if scripted:  # attributes that are no weights, as masks, can't be told from them
+        known = skeleton(config, vocab_size, path).state_dict()
+        entries = {name: entry for name, entry in entries.items() if name in known}
     step = content.get("global_step", 0) if isinstance(content, dict) else 0
     tokenizer = vocabulary(vocab, None, vocab_size, path)
     return Weights(
@@ -54,7 +63,7 @@ def read(path: Path, activation: Activation | None, vocab: str | None) -> Weight
         tokenizer=tokenizer,
         preprocess=Preprocess(config.image_size),
         step=step if isinstance(step, int) else 0,
-        identity=[sha256(path), config.model_dump(mode="json"), vocab],
+        identity=[sha256(path), config.model_dump(mode="json"), digest(tokenizer)],
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from train.config import ModelConfig
 from train.interchange.entries import Entries, read_json
 from train.model.pixels import MEAN, STD
+from wit.config import fingerprint
 from wit.errors import CheckpointError, InputError
 from wit.tokenizer import Tokenizer
 
@@ -99,6 +100,11 @@ def vocabulary(given: str | None, folder: Path | None, size: int, path: Path) ->
             f"{path}: has embeddings of {size:,} ids, its vocabulary has {tokenizer.vocab_size:,}"
         )
     return tokenizer
+
+
+def digest(tokenizer: Tokenizer) -> str:
+    """16 hex digits that are equal for equal vocabularies."""
+    return fingerprint(words(tokenizer)["merges"])
 
 
 def words(tokenizer: Tokenizer) -> dict[str, Any]:

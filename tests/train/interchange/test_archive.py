@@ -208,6 +208,7 @@ def test_a_safetensors_header_that_claims_terabytes(tmp_path: Path) -> None:
             lambda s: s.update({"ln_final.bias": torch.ones(64, dtype=torch.int8)}),
             "is int8, not fl",
         ),
+        (lambda s: s.update({"ln_final.bias": torch.full((64,), torch.inf)}), "are not finite"),
         (lambda s: s.update({"positional_embedding": torch.ones(3)}), r"has shape \(3,\)"),
         (lambda s: s.update({"visual.positional_embedding": torch.ones(7, 128)}), "square grid"),
         (lambda s: s.update({"visual.conv1.weight": torch.ones(100, 3, 8, 8)}), "shape|divided"),

@@ -41,6 +41,11 @@ def same(made, model) -> None:
     assert torch.allclose(model.encode_text(made.tokens_BL), text_BE, atol=1e-6)
 
 
+def words(made, folder: Path) -> str:
+    made.tokenizer.save(folder / "words.json")
+    return str(folder / "words.json")
+
+
 def test_what_it_saves(theirs, tmp_path: Path) -> None:
     one, peer = theirs
     peer.save_pretrained(tmp_path / "whole")
@@ -66,6 +71,8 @@ def test_the_pictures_it_was_trained_with(theirs, tmp_path: Path) -> None:
     where.write_text(json.dumps(stored | {"size": {"shortest_edge": 32}}))
     model = load_model(tmp_path)
     assert model.transform.std == (0.25, 0.5, 0.5)
+    own = load_model(tmp_path, vocab=words(one, tmp_path))
+    assert own.fingerprint == model.fingerprint  # the same vocabulary by another way
     assert model.fingerprint != plain.fingerprint
     pixels = (one.img_BCSS / 255 - 0.5) / torch.tensor([0.25, 0.5, 0.5]).view(3, 1, 1)
     assert torch.allclose(model.encode_image(one.img_BCSS), plain.encode_image(pixels), atol=1e-6)
