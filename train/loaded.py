@@ -131,12 +131,11 @@ def load_model(
             say which activation it has.
     """
     weights = understand(Path(path), activation, vocab)
-    entries = dict(weights.entries)
-    bias = entries.pop("logit_bias", None)
-    if bias is not None and bias.shape != ():
+    bias = weights.entries.get("logit_bias")
+    if bias is not None and math.prod(bias.shape) != 1:
         raise CheckpointError(f"{weights.path}: logit_bias has shape {bias.shape}, not ()")
     size = weights.tokenizer.vocab_size
-    clip = fill(weights.config, size, entries, weights.path, device)
+    clip = fill(weights.config, size, weights.entries, weights.path, device)
     clip.visual.reset_buffers(device, weights.preprocess.mean, weights.preprocess.std)
     return LoadedModel(
         clip=clip,

@@ -145,6 +145,8 @@ def fill(
     """
     clip = skeleton(config, vocab_size, path)
     wanted = {name: tuple(tensor.shape) for name, tensor in clip.state_dict().items()}
+    if "logit_bias" not in wanted:  # of the loss, not of the towers
+        entries = {name: entry for name, entry in entries.items() if name != "logit_bias"}
     problem = _difference(wanted, entries)
     if problem:
         raise CheckpointError(f"{path}: {problem}")

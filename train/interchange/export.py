@@ -58,8 +58,21 @@ def check_plain(model: LoadedModel, to: str) -> None:
         problem = f"model.pool = {config.pool}"
     if problem is None and model.logit_bias is not None and to == "hf":
         problem = "a bias of the logits"
+    problem = problem or _stranger(model)
     if problem:
         raise ConfigError(f"to = {to}: {name} has no form for {problem}; use --to safetensors")
+
+
+def _stranger(model: LoadedModel) -> str | None:
+    """A tensor that the published models don't have."""
+    for name in model.clip.state_dict():
+        if name == "logit_bias" or (name.startswith("visual.") and model.config.blocks):
+            continue
+        try:
+            hugging_face.names(name)
+        except KeyError:
+            return name
+    return None
 
 
 def _safetensors(model: LoadedModel, folder: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from train import load_model
 from train.interchange.export import export
@@ -69,6 +70,19 @@ def test_what_others_have_no_form_for(made, changes, words: str, tmp_path: Path)
             export(model, to, tmp_path / "out")
     export(model, "safetensors", tmp_path / "out")
     same(one, load_model(tmp_path / "out"))
+
+
+def test_a_bias_of_the_logits_goes_along(vit, tmp_path: Path) -> None:
+    """Models of the sigmoid objective have one; Hugging Face's CLIPModel has no place for it."""
+    vit.tokenizer.save(tmp_path / "words.json")
+    file = tmp_path / "sigmoid.safetensors"
+    save_file(vit.state | {"logit_bias": torch.tensor(-9.5)}, file)
+    model = load_model(file, activation="quick_gelu", vocab=str(tmp_path / "words.json"))
+    for to in ("safetensors", "open_clip"):
+        export(model, to, tmp_path / to)
+        assert load_model(tmp_path / to).logit_bias == -9.5
+    with pytest.raises(ConfigError, match="no form for a bias of the logits"):
+        export(model, "hf", tmp_path / "hf")
 
 
 @pytest.mark.parametrize("published", [False, True], ids=["own words", "published words"])
