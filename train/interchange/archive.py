@@ -45,7 +45,7 @@ DTYPES = {
 # What a damaged or hostile pickle makes the unpickler raise.
 BROKEN = (
     *(pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError, AttributeError),
-    *(OverflowError, RecursionError, AssertionError, NotImplementedError, struct.error),
+    *(OverflowError, RuntimeError, AssertionError, MemoryError, struct.error),
 )
 
 
@@ -88,13 +88,14 @@ def read_archive(path: Path) -> Archive:
             name = next((name for name in members if name.endswith("/data.pkl")), None)
             if name is None:
                 raise CheckpointError(f"{path}: a zip file, but without a data.pkl: not torch's")
-            if members[name].file_size > LARGEST_PICKLE:
-                raise CheckpointError(f"{path}: {name} has {members[name].file_size:,} bytes")
             prefix = name.removesuffix("data.pkl")
-            order = prefix + "byteorder"
-            if order in members and archive.read(order) != b"little":
+            small = [name] + [order for order in members if order == f"{prefix}byteorder"]
+            for member in small:
+                if not _plain(members[member]):
+                    raise CheckpointError(f"{path}: {member} is compressed, locked or too large")
+            raw, *orders = map(archive.read, small)
+            if orders not in ([], [b"little"]):
                 raise CheckpointError(f"{path}: its numbers are not little-endian; save it anew")
-            raw = archive.read(name)
             find = _finder(path, file, members, f"{prefix}data/")
             content = _Unpickler(io.BytesIO(raw), path, find).load()
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
@@ -122,6 +123,14 @@ def tensors(content: Any, path: Path) -> Entries:
             parts = [(f"{name}.{key}" if name else str(key), value[key]) for key in value]
             waiting += [(key, part, depth + 1) for key, part in reversed(parts)]
     raise CheckpointError(f"{path}: more than {MOST_NODES:,} values: not a model")
+
+
+def _plain(info: zipfile.ZipInfo) -> bool:
+    """Whether a member is read into memory as it lies in the file, and is small."""
+    locked = info.flag_bits & 1
+    return (
+        info.compress_type == zipfile.ZIP_STORED and not locked and info.file_size < LARGEST_PICKLE
+    )
 
 
 def _not_a_zip(path: Path, error: Exception) -> str:
@@ -169,6 +178,7 @@ class _Unpickler(pickle._Unpickler):
     """The pure Python unpickler, for its memo is a dict and no opcode can make it allocate."""
 
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+    del dispatch[pickle.BYTEARRAY8[0]]  # but this one, which no model needs
 
     def __init__(
         self,

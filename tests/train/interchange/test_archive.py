@@ -109,6 +109,7 @@ def test_code_in_a_torchscript_archive_does_not_run(vit, scripted, tmp_path: Pat
         b"c__torch__.x\nY\n)R}X\x06\x00\x00\x00updateK\x01sb.",
         b"(K\x01K\x02K\x03tQ.",  # a persistent id of three numbers
         b"\x80\x02" + b"(" * 5000,
+        b"\x80\x05\x96" + (1 << 50).to_bytes(8, "little") + b".",  # a petabyte of bytearray
         b"",
     ],
 )
