@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,7 @@ LABELS = "red,green,blue,yellow"
 @pytest.fixture
 def trained(make_config, tmp_path: Path) -> Path:
     """A run that has learnt the colours of its squares a little."""
-    config = make_config(steps=150, loop__log_every=50, loop__save_every=150)
+    config = make_config(steps=120, loop__log_every=60, loop__save_every=120)
     assert train(config) == 0
     return config.run
 
@@ -85,9 +83,3 @@ def test_mistakes(argv: list[str], error, message: str, tmp_path: Path) -> None:
     with pytest.raises(error, match=message) as caught:
         main([part.replace("{tmp}", str(tmp_path)) for part in argv])
     assert "\n" not in str(caught.value)
-
-
-def test_a_mistake_is_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "wit.cli", "classify", "none.png", "--labels=a,b"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)

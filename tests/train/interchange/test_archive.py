@@ -236,7 +236,7 @@ def test_the_command_says_so_in_one_line(tmp_path: Path) -> None:
     assert {child.name for child in tmp_path.iterdir()} == {"bomb.pt"}
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_is_a_checkpoint_error(data: st.DataObject, tmp_path: Path) -> None:
     """Bytes of a file changed at random: it is read, or refused."""
