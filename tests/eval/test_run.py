@@ -81,7 +81,7 @@ def test_own_templates(run, colour_set, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("extra", "error", "message"),
     [
-        (["--run={tmp}/none", "--set={set}"], CheckpointError, "none: no such run directory"),
+        (["--run={tmp}/none", "--set={set}"], CheckpointError, "none: not a run directory"),
         (["--run={run}", "--set={tmp}/none"], InputError, "none: no such evaluation set"),
         (["--run={run}", "--set={set}", "--set={set}"], ConfigError, "two sets are named colours"),
         (["--run={run}"], ConfigError, "set is missing"),

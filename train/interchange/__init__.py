@@ -28,7 +28,9 @@ def understand(path: Path, activation: Activation | None, vocab: str | None) -> 
     if path.is_dir():
         return _folder(path, activation, vocab)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such run directory or checkpoint; check the path")
+        raise CheckpointError(
+            f"{path}: not a run directory, and no checkpoint: nothing is there; check the path"
+        )
     run = path.parent.parent
     if path.parent.name == "checkpoints" and (run / own.VOCABULARY).is_file():
         _ours(path, activation, vocab)

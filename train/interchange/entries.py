@@ -110,9 +110,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{path}: missing") from None
     except (ValueError, RecursionError):
-        raise CheckpointError(f"{path}: not JSON; fetch it again") from None
+        raise CheckpointError(f"{path}: damaged: not JSON; fetch it again") from None
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: not a JSON object")
+        raise CheckpointError(f"{path}: damaged: not a JSON object")
     return found
 
 

@@ -101,4 +101,4 @@ def _config(stored: dict[str, Any], path: Path) -> ModelConfig:
     try:
         return ModelConfig.model_validate(stored)
     except ValidationError as error:
-        raise CheckpointError(f"{path}: {explain(ModelConfig, error)}") from None
+        raise CheckpointError(f"{path}: damaged: {explain(ModelConfig, error)}") from None
