@@ -4,8 +4,7 @@
 
 Peers: transformers' CLIPModel for the ViTs; for the ResNets open_clip's modified_resnet.py, with
 transformers' text tower. Nothing is downloaded: our initialisation, with all gains, biases and
-running statistics made random, is mapped to the peer's names by the map below, which shares
-nothing with the code that reads and writes published checkpoints.
+running statistics made random, is mapped to the peer's names by the map that `wit export` uses.
 
 A difference is the largest one, as a share of the peer's largest value; for logits as a share of
 their scale, so of cosines; a gradient's is that of the worst tensor of all. Features (at length
@@ -35,59 +34,22 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModelWithProjection
 
 from train.config import MODELS, ModelConfig
+from train.interchange import hugging_face
 from train.model.clip import CLIP
 
 VOCAB = 49_408
 KINDS = ("fp32", "bf16")
 PUBLISHED = [name for name in MODELS if name.startswith(("RN", "ViT"))]
-IN_BLOCK = {
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "attn.out_proj": "self_attn.out_proj",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-}
-OUTSIDE = {
-    "logit_scale": "logit_scale",
-    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
-    "positional_embedding": "text_model.embeddings.position_embedding.weight",
-    "ln_final.weight": "text_model.final_layer_norm.weight",
-    "ln_final.bias": "text_model.final_layer_norm.bias",
-    "visual.class_embedding": "vision_model.embeddings.class_embedding",
-    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
-    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
-    "visual.ln_pre.weight": "vision_model.pre_layrnorm.weight",
-    "visual.ln_pre.bias": "vision_model.pre_layrnorm.bias",
-    "visual.ln_post.weight": "vision_model.post_layernorm.weight",
-    "visual.ln_post.bias": "vision_model.post_layernorm.bias",
-}
-TRANSPOSED = {
-    "text_projection": "text_projection.weight",
-    "visual.proj": "visual_projection.weight",
-}
 
 
 def renamed(tensors: dict[str, Tensor], vit: bool) -> Iterator[tuple[str, Tensor]]:
     """Our tensors (weights or their gradients) under the names and in the shapes of a `Peer`."""
     for name, tensor in tensors.items():
-        before, _, rest = name.partition("transformer.resblocks.")
         if not vit and name.startswith(("logit_scale", "visual.")):
             yield name, tensor
-        elif name in TRANSPOSED:
-            yield f"clip.{TRANSPOSED[name]}", tensor.T
-        elif not rest:
-            yield f"clip.{OUTSIDE[name]}", tensor
         else:
-            index, _, rest = rest.partition(".")
-            side = "vision_model" if before else "text_model"
-            layer = f"clip.{side}.encoder.layers.{index}"
-            kind = rest.rpartition(".")[2]
-            if rest.startswith("attn.in_proj_"):
-                kind = rest.removeprefix("attn.in_proj_")
-                for letter, part in zip("qkv", tensor.chunk(3), strict=True):
-                    yield f"{layer}.self_attn.{letter}_proj.{kind}", part
-            else:
-                yield f"{layer}.{IN_BLOCK[rest.rpartition('.')[0]]}.{kind}", tensor
+            for theirs, part in hugging_face.renamed([(name, tensor)]):
+                yield f"clip.{theirs}", part
 
 
 def open_clip_resnet() -> Any:

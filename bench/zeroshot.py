@@ -26,8 +26,10 @@ from rich.table import Table
 from eval.features import Encoder
 from eval.prompts import fill
 from eval.zeroshot import classifier, classify
+from train import LoadedModel
 from train.config import ModelConfig
-from train.model import CLIP, LoadedModel
+from train.interchange import Preprocess
+from train.model import CLIP
 from wit.tokenizer import Tokenizer
 
 FORMS = (
@@ -46,7 +48,9 @@ def model_of_random_weights() -> LoadedModel:
     config = ModelConfig(name="small", context_length=77)
     tokenizer = Tokenizer.train([*AGES, *COLOURS, *THINGS, *LOOKS, *FORMS], 2000)
     clip = CLIP(config, tokenizer.vocab_size).eval()
-    return LoadedModel(clip, tokenizer, config, step=0, fingerprint="random weights")
+    random = "random weights"
+    transform = Preprocess(config.image_size)
+    return LoadedModel(clip, tokenizer, config, transform, 0, source=random, fingerprint=random)
 
 
 @torch.inference_mode()

@@ -14,12 +14,17 @@ class EvalConfig(Settings):
     """Evaluate a trained model: zero-shot classification and retrieval, with 95% intervals."""
 
     run: Path = Path("data/run")
-    """Run directory of the model."""
+    """Run directory of the model, exported folder, or checkpoint of OpenAI, open_clip or Hugging
+    Face."""
+    activation: Literal["gelu", "quick_gelu"] | None = None
+    """For a checkpoint that doesn't say which it has, or says it wrongly."""
+    vocab: str | None = None
+    """"openai" or the path of a vocabulary, in place of the checkpoint's own."""
     set: list[Path] = Field(min_length=1)
     """Evaluation set: a webdataset folder or a folder with one sub-folder for each class.
     Give the option once for each set."""
     out: Path | None = None
-    """Folder for results (default: RUN/eval)."""
+    """Folder for results (default: RUN/eval; of a file, FILE-eval beside it)."""
     split: str = Field("test", pattern=r"^[A-Za-z0-9_-]+$")
     """Split of a webdataset folder."""
     templates: Path | None = None

@@ -36,7 +36,7 @@ from wit.image import ImageError, decode
 
 
 class Model(Protocol):
-    """What evaluation needs of a model; `train.model.load_model` returns one."""
+    """What evaluation needs of a model; `train.load_model` returns one."""
 
     @property
     def fingerprint(self) -> str:
@@ -46,7 +46,7 @@ class Model(Protocol):
     def image_size(self) -> int:
         """Side of the square picture, in pixels."""
 
-    def preprocess(self, picture: Image.Image, /) -> NDArray[np.uint8]:
+    def preprocess(self, picture: Image.Image, /) -> Tensor:
         """An RGB picture to uint8 (3, S, S)."""
 
     def tokenize(self, texts: Sequence[str], /) -> Tensor:

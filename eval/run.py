@@ -25,15 +25,16 @@ def evaluate_all(config: EvalConfig) -> int:
 
     from eval import prompts, report, sets, task
     from eval.features import Encoder
-    from train.model import load_model
+    from train import load_model
 
-    out = config.out or config.run / "eval"
+    out = config.out or _beside(config.run)
     _check_names(config.set)
     opened = [sets.open_set(path, config.split) for path in config.set]
     if config.templates:
         templates = prompts.read_templates(config.templates)
         opened = [replace(data, templates=templates) for data in opened]
-    model = load_model(config.run, _device(config.device, torch.cuda.is_available()))
+    device = _device(config.device, torch.cuda.is_available())
+    model = load_model(config.run, device, activation=config.activation, vocab=config.vocab)
     encoder = Encoder(
         model=model,
         cache=out / "cache",
@@ -41,7 +42,8 @@ def evaluate_all(config: EvalConfig) -> int:
         max_pixels=config.max_pixels,
         max_bad=config.max_bad,
     )
-    about = {"run": str(config.run), "fingerprint": model.fingerprint, "step": model.step}
+    about = {"run": str(config.run), "source": model.source, "step": model.step}
+    about |= {"fingerprint": model.fingerprint}
     results = [task.evaluate(data, encoder, config, about) for data in opened]
     for result in results:
         report.save(result, out)
@@ -52,6 +54,10 @@ def evaluate_all(config: EvalConfig) -> int:
     if line:
         print(line)
     return 0
+
+
+def _beside(run: Path) -> Path:
+    return run.with_name(f"{run.stem}-eval") if run.is_file() else run / "eval"
 
 
 def _check_names(paths: Sequence[Path]) -> None:

@@ -47,6 +47,15 @@ def save(run: Path, step: int, state: State, keep: int) -> Path:
 
 
 @dataclass(frozen=True)
+class Sound:
+    """A checkpoint whose bytes are those written, unread; what was wrong with newer ones."""
+
+    path: Path
+    sha256: str
+    problems: list[str]
+
+
+@dataclass(frozen=True)
 class Found:
     """A sound checkpoint, its file's sha256, and what was wrong with newer ones."""
 
@@ -61,19 +70,29 @@ def load(run: Path, device: torch.device | str = "cpu") -> Found | None:
     Raises:
         CheckpointError: there are checkpoints, and every one is damaged.
     """
+    sound = newest(run)
+    if sound is None:
+        return None
+    try:
+        state: State = torch.load(sound.path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise CheckpointError(f"{sound.path}: not a checkpoint of this project: {first}") from None
+    return Found(state, sound.sha256, sound.problems)
+
+
+def newest(run: Path) -> Sound | None:
+    """The newest sound checkpoint, unread; None if there is none yet.
+
+    Raises:
+        CheckpointError: there are checkpoints, and every one is damaged.
+    """
     problems: list[str] = []
     for mark in marks(run):
         problem = _problem(mark)
         if problem is None:
-            path = mark.with_suffix(".pt")
-            try:
-                state: State = torch.load(path, map_location=device, weights_only=True)
-            except (pickle.UnpicklingError, RuntimeError) as error:
-                first = str(error).splitlines()[0]
-                raise CheckpointError(
-                    f"{path}: not a checkpoint of this project: {first}"
-                ) from None
-            return Found(state, json.loads(mark.read_text("utf-8"))["sha256"], problems)
+            digest = json.loads(mark.read_text("utf-8"))["sha256"]
+            return Sound(mark.with_suffix(".pt"), digest, problems)
         problems.append(problem)
     if problems:
         raise CheckpointError(

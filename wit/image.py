@@ -66,6 +66,7 @@ PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     "TIFF": TiffImagePlugin.TiffImageFile,
     "AVIF": AvifImagePlugin.AvifImageFile,
 }
+LONGEST = 100  # a strip of one pixel by a hundred million must not become 224 times as wide
 OPTIONAL = {"WEBP": "webp", "AVIF": "avif"}  # formats that a build of Pillow may lack
 
 MAGIC: tuple[tuple[bytes, str], ...] = (
@@ -270,12 +271,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def to_square(image: Image.Image, size: int) -> np.ndarray:
     """The evaluation transform of CLIP (Radford et al. 2021, published code).
 
-    Bicubic resize of the shorter side to `size`, then the centre square.
+    Bicubic resize of the shorter side to `size`, then the centre square. The longer side is
+    rounded down and the place of the square to even, as published. Of a picture that is more than
+    `LONGEST` times as long as wide only the middle is resized: the square sees no more of it.
 
     Returns:
         uint8 array of shape (size, size, 3).
     """
     short, width, height = min(image.size), *image.size
+    if max(width, height) > LONGEST * short:
+        width, height = min(width, LONGEST * short), min(height, LONGEST * short)
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.crop((left, top, left + width, top + height))
     if short != size:
         image = image.resize(
             (max(size, size * width // short), max(size, size * height // short)),

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from eval.run import main
-from train import checkpoint
+from train import checkpoint, load_model
 from train.config import TrainConfig
+from train.interchange.export import export
 from train.model import CLIP
 from wit.config import write_config
 from wit.errors import CheckpointError, ConfigError, InputError
@@ -114,3 +115,24 @@ def test_options_are_read_without_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--set" in done.stdout
+
+
+@pytest.mark.parametrize("to", ["safetensors", "file"])
+def test_a_checkpoint_of_another_form_gives_the_same_numbers(run, to, colour_set, tmp_path):
+    """What was exported is evaluated as the run is; a file's results lie beside it."""
+    model = load_model(run)
+    if to == "safetensors":
+        path, out = tmp_path / "exported", tmp_path / "exported" / "eval"
+        export(model, to, path)
+    else:
+        path = next((run / "checkpoints").glob("*.pt"))
+        out = path.with_name("step_00000007-eval")
+    for source in (run, path):
+        assert main([f"--run={source}", f"--set={colour_set}", "--device=cpu"]) == 0
+    first = json.loads((run / "eval" / "colours-zeroshot.json").read_text())
+    second = json.loads((out / "colours-zeroshot.json").read_text())
+    assert second["metrics"] == first["metrics"]
+    assert second["protocol_hash"] == first["protocol_hash"]
+    assert (second["model"]["fingerprint"] == first["model"]["fingerprint"]) == (to == "file")
+    scores = [pq.read_table(p / "colours-zeroshot.parquet")["score"] for p in (run / "eval", out)]
+    assert scores[0] == scores[1]

@@ -19,10 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from train import checkpoint
+from train import checkpoint, load_model
 from train.config import TrainConfig
 from train.loop import NonFiniteLoss, train
-from train.model import load_model
 from wit.config import as_json
 from wit.errors import CheckpointError, ConfigError, WitError
 

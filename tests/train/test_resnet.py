@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from train import load_model
 from train.config import ModelConfig, TrainConfig
 from train.loop import train
-from train.model import load_model
 from train.model.resnet import ModifiedResNet
 
 CONFIG = ModelConfig(name="tiny-resnet", blocks=(2, 1, 2, 1), image_size=64)

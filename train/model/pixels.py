@@ -21,9 +21,14 @@ class Tower(nn.Module):
         super().__init__()
         self.reset_buffers(None)
 
-    def reset_buffers(self, device: torch.device | str | None) -> None:
+    def reset_buffers(
+        self,
+        device: torch.device | str | None,
+        mean: tuple[float, ...] = MEAN,
+        std: tuple[float, ...] = STD,
+    ) -> None:
         """Mean and standard deviation of pictures: constants, so not in the state dict."""
-        for name, values in (("mean", MEAN), ("std", STD)):
+        for name, values in (("mean", mean), ("std", std)):
             buffer = torch.tensor(values, device=device).view(3, 1, 1)
             self.register_buffer(name, buffer, persistent=False)
 

@@ -45,10 +45,10 @@ class VisionTransformer(Tower):
         if self.stem is not None:
             img_BCSS = self.stem(img_BCSS)
         x_BND = self.conv1(img_BCSS).flatten(2).transpose(1, 2)
-        first_B1D = self.class_embedding.to(x_BND.dtype).expand(len(x_BND), 1, -1)
+        first_B1D = self.class_embedding.to(x_BND.dtype).expand(x_BND.shape[0], 1, -1)
         x_BND = self.ln_pre(torch.cat([first_B1D, x_BND], dim=1) + self.positional_embedding)
         if self.pool == "class":
-            at_B = torch.zeros(len(x_BND), dtype=torch.long, device=x_BND.device)
+            at_B = torch.zeros(x_BND.shape[0], dtype=torch.long, device=x_BND.device)
             pooled_BD = self.transformer.pooled(x_BND, at_B, causal=False)
         else:
             all_BND = self.transformer(x_BND, causal=False)

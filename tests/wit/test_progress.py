@@ -6,8 +6,8 @@ import io
 
 import pytest
 
-from pipeline import progress
-from pipeline.progress import Progress, duration
+from wit import progress
+from wit.progress import Progress, duration
 
 
 class Terminal(io.StringIO):
