@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -24,14 +23,17 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from train import checkpoint, optim
-from train.accumulate import accumulate
 from train.captions import Captions
 from train.config import TrainConfig, identity
 from train.data import BadSamples, Batch, Loader, Pairs
 from train.dist import World, world
 from train.log import Log
-from train.loss import batch_accuracy, contrastive_loss
-from train.model import CLIP
+from train.model import CLIP, LoadedModel, load_model
+from train.model.predictive import new_model
+from train.model.resize import resize_positions
+from train.model.resnet import ModifiedResNet
+from train.model.transformer import Transformer
+from train.objectives import STEPS, Outcome
 from wit.config import write_config, write_json
 from wit.errors import CheckpointError, ConfigError, WitError
 from wit.tokenizer import Tokenizer
@@ -57,6 +59,11 @@ class Run:
     step: int = 0  # steps done
     loss: float = math.nan  # of the last step
     seconds: float = 0.0  # spent in steps, over all sittings
+
+    @property
+    def contrastive(self) -> bool:
+        """Whether the model has logits with a scale."""
+        return hasattr(self.model, "logit_scale")
 
 
 def train(config: TrainConfig) -> int:
@@ -84,13 +91,16 @@ def train(config: TrainConfig) -> int:
         bad = BadSamples(config.data.max_bad, log.bad_sample)
         log.say(f"reading the captions of {config.corpus}")
         pairs = Pairs(config.corpus, bad)
-        tokenizer = vocabulary(config, pairs, here)
+        source = starting_point(config)
+        tokenizer = vocabulary(config, pairs, here, source)
         captions = Captions(pairs.texts, tokenizer, config.model.context_length)
         loader = Loader(pairs, captions, config, bad, here)
 
         # ---- model, optimiser, resume ----------------------------------------------------
         steps = loader.steps
         run = build(config, tokenizer.vocab_size, steps, pairs.digest(captions), here)
+        if source is not None:
+            take_weights(config, run.model, source)
         resume(config, run, log)
         done = config.run / "done.json"
         if run.step == steps and done.is_file():
@@ -130,7 +140,7 @@ def run_steps(config: TrainConfig, run: Run, loader: Loader, log: Log, stop: lis
             waited += time.monotonic() - before
 
             rate = optim.learning_rate(run.step, run.steps, config.optim)
-            image_nE, text_nE, loss = one_step(config, run, batch, rate)
+            outcome = one_step(config, run, batch, rate)
             run.step += 1
             now = time.monotonic()
             run.seconds += now - before
@@ -140,15 +150,16 @@ def run_steps(config: TrainConfig, run: Run, loader: Loader, log: Log, stop: lis
                 row = {
                     "step": run.step,
                     "epoch": run.step / loader.steps_per_epoch,
-                    "loss": here.mean(loss),
-                    "accuracy": here.mean(batch_accuracy(image_nE, text_nE)),
-                    "scale": run.model.logit_scale.exp().item(),
+                    "loss": here.mean(outcome.loss),
+                    "accuracy": here.mean(outcome.accuracy()),
                     "lr": rate,
                     "samples_per_second": (run.step - since) * config.batch / spent,
                     "seconds_per_step": spent / (run.step - since),
                     "data_wait": waited / spent,
                     "seconds": run.seconds,
                 }
+                if run.contrastive:
+                    row["scale"] = run.model.logit_scale.exp().item()
                 log.row(row)
                 logged, waited, since = now, 0.0, run.step
 
@@ -164,10 +175,8 @@ def run_steps(config: TrainConfig, run: Run, loader: Loader, log: Log, stop: lis
     return 0
 
 
-def one_step(
-    config: TrainConfig, run: Run, batch: Batch, rate: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One step of the optimiser; returns image features, text features and the loss.
+def one_step(config: TrainConfig, run: Run, batch: Batch, rate: float) -> Outcome:
+    """One step of the optimiser.
 
     Raises:
         NonFiniteLoss: before any weight has changed.
@@ -186,29 +195,26 @@ def one_step(
             )
 
     run.optimizer.zero_grad(set_to_none=True)
-    loss_of = partial(contrastive_loss, world=here)
-    if config.accumulate > 1:
-        image_nE, text_nE, loss = accumulate(
-            run.net, batch.img_bCSS, batch.tokens_bL, config.accumulate, autocast, loss_of, check
-        )
-    else:
-        with autocast:
-            image_nE, text_nE, log_scale = run.net(batch.img_bCSS, batch.tokens_bL)
-        loss = loss_of(image_nE, text_nE, log_scale)
-        check(loss)
-        torch.autograd.backward(loss)
+    step = STEPS[config.model.objective]
+    outcome = step(run.net, batch, config.accumulate, autocast, here, check)
     if config.optim.clip_norm:
         nn.utils.clip_grad_norm_(run.model.parameters(), config.optim.clip_norm)
     run.optimizer.step()
-    optim.clip_scale(run.model.logit_scale, config.optim.max_scale)
-    return image_nE.detach(), text_nE.detach(), loss.detach()
+    if run.contrastive:
+        optim.clip_scale(run.model.logit_scale, config.optim.max_scale)
+    return outcome
 
 
 def build(config: TrainConfig, vocab_size: int, steps: int, samples: str, here: World) -> Run:
     """Model and optimiser at step 0; every process starts from the same weights."""
     torch.manual_seed(config.seed)
-    model = CLIP(config.model, vocab_size, config.optim.init_temperature)
+    model = new_model(config.model, vocab_size, config.temperature, config.optim.init_bias)
     model = model.to(here.device)
+    for part in model.modules():
+        if isinstance(part, (Transformer, ModifiedResNet)):
+            part.checkpointing = config.gradient_checkpointing
+        if isinstance(part, Transformer):
+            part.packing = config.pack
     optimizer = optim.adamw(model, config.optim)
     net: nn.Module = model
     if config.compile:
@@ -218,11 +224,39 @@ def build(config: TrainConfig, vocab_size: int, steps: int, samples: str, here: 
     return Run(model, net, optimizer, here, steps, samples)
 
 
-def vocabulary(config: TrainConfig, pairs: Pairs, here: World) -> Tokenizer:
-    """The run's own vocabulary, made by the main process the first time."""
+def starting_point(config: TrainConfig) -> LoadedModel | None:
+    """The model that `init` names, for a run without checkpoints of its own."""
+    if config.init is None or checkpoint.marks(config.run):
+        return None
+    return load_model(config.init)
+
+
+def take_weights(config: TrainConfig, model: CLIP, source: LoadedModel) -> None:
+    """Start from the weights of `init`, position embeddings fitted to this run's pictures.
+
+    Raises:
+        CheckpointError: the models differ in more than the picture size.
+    """
+    theirs, ours = resize_positions(source.clip.state_dict(), config.model), model.state_dict()
+    for name in sorted(theirs.keys() | ours.keys()):
+        there, here = (list(s[name].shape) if name in s else "missing" for s in (theirs, ours))
+        if there != here:
+            raise CheckpointError(
+                f"init = {config.init}: {name} is {there} there and {here} here;"
+                " give the model.* settings of that run, all but image_size"
+            )
+    model.load_state_dict(theirs)
+
+
+def vocabulary(
+    config: TrainConfig, pairs: Pairs, here: World, source: LoadedModel | None
+) -> Tokenizer:
+    """The run's own vocabulary, made by the main process the first time, or that of `init`."""
     path = config.run / "tokenizer.json"
     if here.main and not checkpoint.marks(config.run):
-        if config.vocab == "corpus":
+        if source is not None:
+            source.tokenizer.save(path)
+        elif config.vocab == "corpus":
             Tokenizer.train(pairs.texts, config.vocab_size).save(path)
         else:
             Tokenizer.load(config.vocab).save(path)

@@ -16,6 +16,7 @@ from torch import Tensor
 from train import checkpoint
 from train.config import ModelConfig
 from train.model.clip import CLIP
+from train.model.predictive import new_model
 from wit.config import fingerprint
 from wit.errors import CheckpointError
 from wit.image import to_square
@@ -52,7 +53,7 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        return self.clip.logit_scale.device
+        return self.clip.visual.mean.device
 
     @property
     def logit_scale(self) -> float:
@@ -78,6 +79,13 @@ class LoadedModel:
         longest = int(tokens_BL.argmax(dim=-1).max()) + 1
         return self.clip.encode_text(tokens_BL[:, :longest].to(self.device))
 
+    @torch.no_grad()
+    def score(self, img_BCSS: Tensor, tokens_ML: Tensor) -> Tensor:
+        """How well each text fits each picture, (B, M): cosines, or log-probabilities of the text
+        where the model was trained to predict it."""
+        longest = int(tokens_ML.argmax(dim=-1).max()) + 1
+        return self.clip.score(img_BCSS.to(self.device), tokens_ML[:, :longest].to(self.device))
+
 
 def load_model(run: Path, device: torch.device | str = "cpu") -> LoadedModel:
     """The newest sound checkpoint of a run directory.
@@ -99,7 +107,7 @@ def load_model(run: Path, device: torch.device | str = "cpu") -> LoadedModel:
     state = found.state
     tokenizer = Tokenizer.load(run / "tokenizer.json")
     with torch.device("meta"):
-        clip = CLIP(config, tokenizer.vocab_size)
+        clip = new_model(config, tokenizer.vocab_size)
     clip.load_state_dict(state["model"], assign=True)
     clip.visual.reset_buffers(device)
     parts = [found.sha256, (run / "tokenizer.json").read_text("utf-8"), stored]
