@@ -191,8 +191,7 @@ def test_patch_dropout_keeps_the_class_token_and_a_share_of_patches(tiny) -> Non
     "changes",
     [
         {},
-        {"patch_dropout": 0.5, "pool": "mean"},
-        {"objective": "sigmoid"},
+        {"patch_dropout": 0.5, "pool": "mean", "objective": "sigmoid"},
         {"objective": "bag_of_words"},
         {"name": "tiny-resnet", "width": 8, "image_size": 32},
     ],

@@ -52,6 +52,11 @@ class LoadedModel:
         return self.config.image_size
 
     @property
+    def predictive(self) -> bool:
+        """Whether it was trained to predict captions: it then has scores, but no text features."""
+        return self.config.objective in ("bag_of_words", "caption")
+
+    @property
     def device(self) -> torch.device:
         return self.clip.visual.mean.device
 
