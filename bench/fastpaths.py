@@ -3,8 +3,8 @@
     python bench/fastpaths.py [--model ViT-B/32] [--batch 16] [--layers 3] [--device cpu] [--json]
 
 Forward and backward of the text tower (and, for pooling, of the image tower): CPU seconds of one
-thread in fp32, or seconds on a GPU with bf16 autocast. Caption lengths are drawn as web captions have them: most short, few long, none
-over 50 of 77. Ours and the plain form are timed in turn, and the ratio is the median of the turns'.
+thread in fp32, or seconds on a GPU with bf16 autocast. Caption lengths are drawn with a long tail,
+none over 50 of 77. Ours and the plain form are timed in turn; the ratio is the median of the turns.
 `difference` is the largest one in outputs and gradients, in fp32, as a share of the largest value.
 
   causal     the kernel's causal flag, beside a mask tensor
