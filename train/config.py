@@ -328,12 +328,6 @@ class TrainConfig(Settings):
         published = 0.1 if self.model.objective == "sigmoid" else 0.07
         return self.optim.init_temperature or published
 
-    @model_validator(mode="after")
-    def _compiles(self) -> TrainConfig:
-        if self.compile and self.gradient_checkpointing and self.model.tower == "resnet":
-            raise ValueError("compile and gradient_checkpointing exclude each other in a ResNet")
-        return self
-
     def identity(self) -> dict[str, Any]:
         """The settings that a resumed run must share, flat: `{"optim.lr": 0.0005, ...}`."""
         return identity(self.model_dump(mode="json"))

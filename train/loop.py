@@ -84,6 +84,10 @@ def train(config: TrainConfig) -> int:
                 f"accumulate = {config.accumulate} is more than the {config.batch // here.size}"
                 " pairs of a process: lower it, or raise batch"
             )
+        if config.compile and config.gradient_checkpointing and config.model.tower == "resnet":
+            raise ConfigError(
+                "compile and gradient_checkpointing exclude each other in a ResNet: leave out one"
+            )
         refuse_other_config(config)
         log = Log(config, here.rank)
 

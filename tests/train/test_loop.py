@@ -264,6 +264,10 @@ def test_two_gloo_processes_equal_one(make_config, tmp_path, objective, accumula
         ({"device": "abacus"}, "not a device"),
         ({"vocab": "missing.json"}, "missing.json"),
         ({"corpus": Path("nowhere")}, "nowhere"),
+        (
+            {"model": {"name": "RN50"}, "compile": True, "gradient_checkpointing": True},
+            "exclude each other in a ResNet",
+        ),
     ],
 )
 def test_mistakes_are_one_line(make_config: Make, changes, words: str) -> None:
