@@ -16,6 +16,7 @@ TORCH_INDEX ?=
 BIN   := $(VENV)/bin
 WIT   := $(BIN)/wit
 STAMP := $(VENV)/installed
+TEST  := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 PIP   := $(BIN)/python -m pip --disable-pip-version-check
 ifeq ($(CORPUS),$(DATA)/corpus)
 ifeq ($(INPUT),)
@@ -62,9 +63,9 @@ stats: $(CORPUS)/manifest.json ## what the corpus holds and what was dropped (CO
 	$(WIT) stats $(CORPUS)
 
 test: $(STAMP) ## run the tests; each half with the other half's packages blocked
-	$(BIN)/python -m pytest tests/wit tests/pipeline --without torch,tensorboard
-	$(BIN)/python -m pytest tests/train --without duckdb,img2dataset,webdataset,cv2
-	$(BIN)/python -m pytest tests/eval tests/*.py
+	$(TEST) tests/wit tests/pipeline --without torch,tensorboard
+	$(TEST) tests/train --without duckdb,img2dataset,webdataset,cv2
+	$(TEST) tests/eval tests/*.py
 
 check: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -52,6 +52,12 @@ def pytest_configure(config: pytest.Config) -> None:
         sys.meta_path[:] = [Without(finder, names) for finder in sys.meta_path]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What the code remembers in the user's cache folder goes to one of the tests."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShardsConfig]:
     """The config that builds a small embedded sample, whose server runs for the session."""

@@ -4,6 +4,7 @@ half's own tests that way too, with --without)."""
 import pkgutil
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -40,6 +41,8 @@ def modules_of(package: object) -> list[str]:
 )
 def test_imports_without_the_other_half(package: object, absent: list[str]) -> None:
     modules = modules_of(package)
+    if find_spec("triton") is None:  # it comes with CUDA builds of torch, and for Linux only
+        modules = [module for module in modules if ".kernels.triton_" not in module]
     assert len(modules) >= 5
     script = SCRIPT.format(absent=absent, modules=modules)
     answer = subprocess.run(

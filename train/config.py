@@ -209,6 +209,13 @@ def _commas(numbers: tuple[int, ...]) -> str:
 class DataConfig(Section):
     """From shards to batches."""
 
+    weights: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Times that the samples of each source of `corpus` occur in an epoch; empty: once each."""
+    resample: bool = False
+    """Draw the samples of an epoch with replacement, instead of each once."""
+    select: Path | None = None
+    """File of uids to train on: .txt or .csv (one a line, as `wit sql --csv` prints them), .npy (as
+    DataComp's), .parquet (column uid). Of keys, where shards have no uids. Empty: all."""
     crop_min: Fraction = 1.0
     """Least area of the random square crop, as a share of the largest square in the picture;
     1: only the position is random, as in the paper."""
@@ -282,7 +289,7 @@ class TrainConfig(Settings):
     """Train a CLIP model: CORPUS to RUN. The same command resumes a run that was stopped."""
 
     corpus: Path = Path("data/corpus")
-    """Corpus directory, or a folder of webdataset tars."""
+    """Corpus directory, or a folder of webdataset tars; several of them joined by `::`."""
     run: Path = Path("data/run")
     """Directory of the run: config, vocabulary, checkpoints, metrics."""
     seed: int = Field(default=0, ge=0)
@@ -337,7 +344,7 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a config, as JSON, that decides the weights; nested keys joined by dots."""
     # samples are compared by their digest; checkpointing computes the same twice
     outside = {"corpus", "run", "device", "loop", "gradient_checkpointing"}
-    outside |= {"data.workers", "data.prefetch", "data.cache_mb", "data.max_bad"}
+    outside |= {"data.select", "data.workers", "data.prefetch", "data.cache_mb", "data.max_bad"}
     flat: dict[str, Any] = {}
     for key, value in config.items():
         parts = value if isinstance(value, dict) else {"": value}

@@ -4,22 +4,19 @@ Any step's batch is a pure function of the shards, the seed and the step, so a r
 anywhere, with any number of threads or processes. Pictures travel as uint8; captions are read
 and tokenised once, at the start. Threads decode, because Pillow lets go of the interpreter lock.
 
-B batch of all processes, b batch of this one, S side, L longest caption of the batch, M samples.
+B batch of all processes, b batch of this one, S side, L longest caption of the batch, E samples
+of an epoch.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +27,10 @@ from torch import Tensor
 from train.captions import Captions
 from train.config import DataConfig, TrainConfig
 from train.dist import World
-from wit import image, shard
-from wit.errors import CorpusError, InputError, SampleError, TooManyBadSamples
+from train.pairs import BadSamples, Ints, Pairs
+from wit import image
+from wit.errors import ConfigError, InputError, SampleError, TooManyBadSamples
 
-Ints = npt.NDArray[np.int64]
 ROWS_PER_TASK = 32
 
 
@@ -50,98 +47,6 @@ class Batch:
             self.img_bCSS.to(device, non_blocking=True),
             self.tokens_bL.to(device, non_blocking=True),
         )
-
-
-class BadSamples:
-    """Samples that couldn't be used: each logged once, counted, and at most `bound` of them."""
-
-    def __init__(self, bound: int, log: Callable[[SampleError], None]) -> None:
-        self.bound, self._log = bound, log
-        self._seen: set[tuple[str, str]] = set()
-        self._lock = Lock()
-
-    def add(self, error: SampleError) -> None:
-        """Raises TooManyBadSamples beyond the bound."""
-        with self._lock:
-            if (error.file, error.key) in self._seen:
-                return
-            self._seen.add((error.file, error.key))
-            self._log(error)
-            if len(self._seen) > self.bound:
-                raise TooManyBadSamples(
-                    f"more than data.max_bad = {self.bound} samples can't be used; the last:"
-                    f" {error}; mend the shards or raise the bound"
-                )
-
-
-class Pairs:
-    """The samples of a corpus or of a folder of tars: where each picture lies, and its caption.
-
-    Attributes:
-        keys, texts: one key and one caption per sample.
-    """
-
-    def __init__(self, path: Path, bad: BadSamples) -> None:
-        table = shard.load_index(path, bad.add)
-        self.folder = shard.shards_folder(path)
-        self.texts, usable = _captions(self.folder, table.to_pydict(), bad)
-        if not usable:
-            raise InputError(f"{path}: no usable sample in {table.num_rows}; see the lines above")
-        table = table.take(usable)
-        self.keys: list[str] = table["key"].to_pylist()
-        self._shards: list[str] = table["shard"].to_pylist()
-        self._offset_M: Ints = table["offset"].to_numpy()
-        self._size_M: Ints = table["size"].to_numpy()
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def file(self, i: int) -> Path:
-        return self.folder / self._shards[i]
-
-    def image_bytes(self, i: int) -> bytes:
-        """Raises CorpusError when the shard is gone or cut off."""
-        try:
-            with self.file(i).open("rb", buffering=0) as file:
-                return shard.read_member(file, int(self._offset_M[i]), int(self._size_M[i]))
-        except FileNotFoundError:
-            raise CorpusError(f"{self.file(i)}: this shard is gone; build it again") from None
-
-    def digest(self, captions: Captions) -> str:
-        """sha256 over what the samples are: keys, sizes of the pictures, ids of the captions."""
-        digest = hashlib.sha256("\n".join(self.keys).encode())
-        for array in (self._size_M, captions.ids):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
-
-
-def _captions(
-    folder: Path, rows: dict[str, list[object]], bad: BadSamples
-) -> tuple[list[str], list[int]]:
-    """Every readable caption and the row it belongs to; one pass over the tars."""
-    captions, usable = [], []
-    columns = (rows[name] for name in ("key", "shard", "text_ext", "text_offset", "text_size"))
-    with ExitStack() as stack:
-        name, file = "", None
-        for i, (key, tar, ext, offset, size) in enumerate(zip(*columns, strict=True)):
-            if tar != name or file is None:
-                stack.close()
-                name, file = str(tar), _open(stack, folder / str(tar))
-            data = shard.read_member(file, int(str(offset)), int(str(size)))
-            try:
-                captions.append(shard.read_caption(str(ext), data))
-            except ValueError:
-                bad.add(SampleError(str(key), str(folder / name), "bad_caption"))
-                continue
-            usable.append(i)
-    return captions, usable
-
-
-def _open(stack: ExitStack, path: Path) -> BinaryIO:
-    try:
-        return stack.enter_context(path.open("rb"))
-    except FileNotFoundError:
-        raise CorpusError(f"{path}: the index names this shard, but it is gone") from None
 
 
 class Pictures:
@@ -163,7 +68,7 @@ class Pictures:
         try:
             picture = image.load(data, self._config.max_pixels, self._min_side).image
         except image.ImageError as error:
-            raise SampleError(self._pairs.keys[i], str(self._pairs.file(i)), error.reason) from None
+            raise SampleError(self._pairs.key(i), str(self._pairs.file(i)), error.reason) from None
         size = 4 * picture.width * picture.height  # Pillow keeps RGB in 4 bytes
         with self._lock:
             if size <= self._room and i not in self._kept:
@@ -194,9 +99,41 @@ def crop(
 
 
 @lru_cache(maxsize=2)
-def epoch_order(seed: int, epoch: int, samples: int) -> Ints:
-    """The order of all samples in one epoch: a pure function of these three numbers."""
-    return np.random.default_rng([seed, epoch, 0]).permutation(samples)
+def epoch_order(
+    seed: int,
+    epoch: int,
+    counts: tuple[int, ...],
+    weights: tuple[float, ...] = (),
+    resample: bool = False,
+) -> Ints:
+    """The samples of one epoch in their order: a pure function of these values.
+
+    Args:
+        counts: samples of each source; those of the first are 0 to counts[0] - 1.
+        weights: times that a source's samples occur in an epoch; of 2.5, every sample twice and a
+            new half of them once more. Empty: each sample once.
+        resample: draw them with replacement, as many.
+    """
+    rng = np.random.default_rng([seed, epoch, 0])
+    if not weights and not resample:
+        return rng.permutation(sum(counts))
+    parts, first = [], 0
+    for count, wanted in zip(counts, epoch_samples(counts, weights), strict=True):
+        if resample:
+            parts.append(first + rng.integers(0, count, wanted))
+        else:
+            whole, rest = divmod(wanted, count)
+            parts += [first + np.arange(count)] * whole
+            parts.append(first + rng.permutation(count)[:rest])
+        first += count
+    return rng.permutation(np.concatenate(parts))
+
+
+def epoch_samples(counts: Sequence[int], weights: Sequence[float]) -> list[int]:
+    """How many samples each source gives to an epoch."""
+    if not weights:
+        return list(counts)
+    return [int(count * weight) for count, weight in zip(counts, weights, strict=True)]
 
 
 class Loader:
@@ -216,14 +153,22 @@ class Loader:
         bad: BadSamples,
         here: World,
     ) -> None:
-        if config.batch > len(pairs):
+        weights, counts = config.data.weights, tuple(pairs.counts)
+        if weights and len(weights) != len(counts):
+            raise ConfigError(
+                f"data.weights has {len(weights)} values and corpus {len(counts)} sources;"
+                " give one for each"
+            )
+        samples = sum(epoch_samples(counts, weights))
+        if config.batch > samples:
             raise InputError(
-                f"{pairs.folder}: {len(pairs)} samples are fewer than batch = {config.batch};"
-                f" give --batch {len(pairs)} or less"
+                f"{pairs.path}: {samples} samples are fewer than batch ="
+                f" {config.batch}; give --batch {samples} or less"
             )
         self._pairs, self._captions, self._bad = pairs, captions, bad
         self._config = config.data
-        self.steps_per_epoch = len(pairs) // config.batch
+        self._counts, self._samples = counts, samples
+        self.steps_per_epoch = samples // config.batch
         self.steps = config.steps or max(1, round(config.epochs * self.steps_per_epoch))
         self._size, self._batch, self._seed = config.model.image_size, config.batch, config.seed
         share = config.batch // here.size
@@ -247,13 +192,15 @@ class Loader:
 
     def _submit(self, pool: ThreadPoolExecutor, step: int) -> _Pending:
         epoch, at = divmod(step, self.steps_per_epoch)
-        order_M = epoch_order(self._seed, epoch, len(self._pairs))
+        order_E = epoch_order(
+            self._seed, epoch, self._counts, self._config.weights, self._config.resample
+        )
         draw_B6 = np.random.default_rng([self._seed, step, 1]).random((self._batch, 6))
         shape = (len(self._rows), self._size, self._size, 3)
         img_bSSC = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pin)
         out = img_bSSC.numpy()
         tasks = [
-            pool.submit(self._fill, out, rows, order_M, at * self._batch, draw_B6)
+            pool.submit(self._fill, out, rows, order_E, at * self._batch, draw_B6)
             for rows in (
                 self._rows[i : i + ROWS_PER_TASK] for i in range(0, len(self._rows), ROWS_PER_TASK)
             )
@@ -266,28 +213,28 @@ class Loader:
         self,
         out_bSSC: npt.NDArray[np.uint8],
         rows: range,
-        order_M: Ints,
+        order_E: Ints,
         first: int,
         draw_B6: npt.NDArray[np.float64],
     ) -> list[int]:
         """Decode and crop some rows of a batch; returns which samples they hold."""
         used = []
         for row in rows:
-            i, picture = self._usable(order_M, first + row)
+            i, picture = self._usable(order_E, first + row)
             square = crop(picture, self._size, draw_B6[row, :4].tolist(), self._config)
             out_bSSC[row - self._rows.start] = np.asarray(square)
             used.append(i)
         return used
 
-    def _usable(self, order_M: Ints, position: int) -> tuple[int, Image.Image]:
+    def _usable(self, order_E: Ints, position: int) -> tuple[int, Image.Image]:
         """The sample at a position; for a bad one, that of the same row some batches later."""
-        for at in range(position, position + self._batch * len(order_M), self._batch):
-            i = int(order_M[at % len(order_M)])
+        for at in range(position, position + self._batch * len(order_E), self._batch):
+            i = int(order_E[at % len(order_E)])
             try:
                 return i, self._pictures.get(i)
             except SampleError as error:
                 self._bad.add(error)
-        raise TooManyBadSamples(f"{self._pairs.folder}: no usable sample for a row of the batch")
+        raise TooManyBadSamples(f"{self._pairs.path}: no usable sample for a row of the batch")
 
     def _finish(self, pending: _Pending) -> Batch:
         index_b = [i for task in pending.tasks for i in task.result()]

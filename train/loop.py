@@ -25,15 +25,16 @@ from torch.nn.parallel import DistributedDataParallel
 from train import checkpoint, optim
 from train.captions import Captions
 from train.config import TrainConfig, identity
-from train.data import BadSamples, Batch, Loader, Pairs
+from train.data import Batch, Loader
 from train.dist import World, world
 from train.log import Log
-from train.model import CLIP, LoadedModel, load_model
+from train.model import CLIP
 from train.model.predictive import new_model
-from train.model.resize import resize_positions
 from train.model.resnet import ModifiedResNet
 from train.model.transformer import Transformer
 from train.objectives import STEPS, Outcome
+from train.pairs import BadSamples, Pairs
+from train.start import starting_point, take_weights
 from wit.config import write_config, write_json
 from wit.errors import CheckpointError, ConfigError, WitError
 from wit.tokenizer import Tokenizer
@@ -94,9 +95,9 @@ def train(config: TrainConfig) -> int:
         # ---- data and vocabulary ---------------------------------------------------------
         bad = BadSamples(config.data.max_bad, log.bad_sample)
         log.say(f"reading the captions of {config.corpus}")
-        pairs = Pairs(config.corpus, bad)
+        pairs = Pairs(config.corpus, bad, config.data.select)
         source = starting_point(config)
-        tokenizer = vocabulary(config, pairs, here, source)
+        tokenizer = vocabulary(config, pairs, here, source.tokenizer if source else None)
         captions = Captions(pairs.texts, tokenizer, config.model.context_length)
         loader = Loader(pairs, captions, config, bad, here)
 
@@ -228,38 +229,14 @@ def build(config: TrainConfig, vocab_size: int, steps: int, samples: str, here: 
     return Run(model, net, optimizer, here, steps, samples)
 
 
-def starting_point(config: TrainConfig) -> LoadedModel | None:
-    """The model that `init` names, for a run without checkpoints of its own."""
-    if config.init is None or checkpoint.marks(config.run):
-        return None
-    return load_model(config.init)
-
-
-def take_weights(config: TrainConfig, model: CLIP, source: LoadedModel) -> None:
-    """Start from the weights of `init`, position embeddings fitted to this run's pictures.
-
-    Raises:
-        CheckpointError: the models differ in more than the picture size.
-    """
-    theirs, ours = resize_positions(source.clip.state_dict(), config.model), model.state_dict()
-    for name in sorted(theirs.keys() | ours.keys()):
-        there, here = (list(s[name].shape) if name in s else "missing" for s in (theirs, ours))
-        if there != here:
-            raise CheckpointError(
-                f"init = {config.init}: {name} is {there} there and {here} here;"
-                " give the model.* settings of that run, all but image_size"
-            )
-    model.load_state_dict(theirs)
-
-
 def vocabulary(
-    config: TrainConfig, pairs: Pairs, here: World, source: LoadedModel | None
+    config: TrainConfig, pairs: Pairs, here: World, inherited: Tokenizer | None
 ) -> Tokenizer:
     """The run's own vocabulary, made by the main process the first time, or that of `init`."""
     path = config.run / "tokenizer.json"
     if here.main and not checkpoint.marks(config.run):
-        if source is not None:
-            source.tokenizer.save(path)
+        if inherited is not None:
+            inherited.save(path)
         elif config.vocab == "corpus":
             Tokenizer.train(pairs.texts, config.vocab_size).save(path)
         else:

@@ -23,6 +23,8 @@ COMMANDS = {
     "sample": ("pipeline.sample.command", "write or serve the embedded sample", "pipeline"),
     "train": ("train.command", "train a CLIP model on a corpus", "train"),
     "models": ("train.models_command", "list the models with their sizes and costs", ""),
+    "runs": ("train.runs_command", "list runs, their metrics and what differs", ""),
+    "plan": ("train.plan_command", "work out time, memory and cost of a training", ""),
     "eval": ("eval.run", "evaluate a trained model", "eval"),
     "doctor": ("wit.doctor", "say what this machine can do", ""),
 }

@@ -11,7 +11,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 
 from wit import schema
 from wit.errors import CorpusError, InputError, SampleError
+from wit.index_cache import OnBad, index_of
 
 IMAGE_EXTS = ("jpg", "jpeg", "png", "webp")
-OnBad = Callable[[SampleError], None]
 
 
 @dataclass(frozen=True)
@@ -292,7 +292,7 @@ def shards_folder(path: Path) -> Path:
 
 
 def load_index(path: Path, on_bad: OnBad | None = None) -> pa.Table:
-    """The index of a corpus, or of a folder of webdataset tars by scanning them.
+    """The index of a corpus, or of a folder of webdataset tars by scanning them, once.
 
     Args:
         path: a corpus directory or a folder with `*.tar`.
@@ -312,7 +312,7 @@ def load_index(path: Path, on_bad: OnBad | None = None) -> pa.Table:
     tars = sorted(folder.glob("*.tar")) if folder.is_dir() else []
     if not tars:
         raise InputError(f"{path}: no shards here; give a corpus or a folder with *.tar files")
-    return pa.concat_tables([index_shard(tar, on_bad) for tar in tars])
+    return index_of(tars, index_shard, on_bad)
 
 
 def _read_index(path: Path) -> pa.Table:

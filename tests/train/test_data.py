@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +18,10 @@ from PIL import Image
 
 from train.captions import Captions
 from train.config import DataConfig, TrainConfig
-from train.data import BadSamples, Batch, Loader, Pairs, crop, epoch_order
+from train.data import Batch, Loader, crop, epoch_order
 from train.dist import World
-from wit.errors import CorpusError, InputError, SampleError, TooManyBadSamples
+from train.pairs import BadSamples, Pairs
+from wit.errors import ConfigError, CorpusError, InputError, SampleError, TooManyBadSamples
 from wit.tokenizer import Tokenizer
 
 Make = Callable[..., TrainConfig]
@@ -46,12 +48,12 @@ def same(a: Batch, b: Batch) -> bool:
 
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(1, 200))
 def test_an_epoch_holds_each_sample_once(seed: int, epoch: int, samples: int) -> None:
-    order = epoch_order(seed, epoch, samples)
+    order = epoch_order(seed, epoch, (samples,))
     assert sorted(order.tolist()) == list(range(samples))
 
 
 def test_orders_differ_between_epochs_and_seeds() -> None:
-    orders = {tuple(epoch_order(seed, epoch, 50)) for seed in range(3) for epoch in range(3)}
+    orders = {tuple(epoch_order(seed, epoch, (50,))) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
 
 
@@ -259,3 +261,65 @@ def test_sentences_begin_after_their_share_of_the_run(make_config: Make) -> None
     assert not any(same(a, b) for a, b in zip(whole, drawn, strict=True))
     assert all(same(a, b) for a, b in zip(late[:3], whole[:3], strict=True))
     assert all(same(a, b) for a, b in zip(late[3:], drawn[3:], strict=True))
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.floats(0.05, 3)), min_size=1, max_size=3),
+    st.integers(0, 3),
+    st.booleans(),
+)
+def test_weights_are_times_in_an_epoch(
+    sources: list[tuple[int, float]], epoch: int, resample: bool
+) -> None:
+    counts, weights = zip(*sources, strict=True)
+    order = epoch_order(0, epoch, counts, weights, resample)
+    first = 0
+    for count, weight in sources:
+        times = np.bincount(order[(order >= first) & (order < first + count)] - first)
+        assert times.sum() == int(count * weight)
+        if not resample:  # no sample twice more often than another
+            assert times.max(initial=0) <= math.ceil(weight)
+            assert len(times[times > 0]) == min(count, int(count * weight))
+        first += count
+    assert len(order) == sum(int(count * weight) for count, weight in sources)
+
+
+def test_drawn_with_replacement() -> None:
+    order = epoch_order(0, 0, (1000,), (), resample=True)
+    assert len(order) == 1000
+    assert 580 < len(set(order.tolist())) < 690  # 1 - 1/e of them
+
+
+def test_several_corpora_are_one(make_config: Make, make_corpus, tmp_path: Path) -> None:
+    a, b = make_corpus(tmp_path / "a", shards=1), make_corpus(tmp_path / "b", shards=2)
+    config = make_config(corpus=Path(f"{a}::{b}"))
+    both, alone = Pairs(config.corpus, BadSamples(0, print)), Pairs(b, BadSamples(0, print))
+    assert both.counts == [24, 48]
+    assert both.texts[24:] == alone.texts
+    assert both.file(24 + 30) == alone.file(30) == b / "shards" / "00001.tar"
+    assert both.image_bytes(24 + 30) == alone.image_bytes(30)
+    assert loader(config)[0].steps_per_epoch == 72 // 16
+    weighted = config.model_copy(
+        update={"data": config.data.model_copy(update={"weights": (2, 0.5)})}
+    )
+    assert loader(weighted)[0].steps_per_epoch == (48 + 24) // 16
+    assert len(list(loader(weighted)[0].batches(0, 4))) == 4
+    wrong = config.model_copy(update={"data": config.data.model_copy(update={"weights": (2,)})})
+    with pytest.raises(ConfigError, match="1 values and corpus 2 sources"):
+        loader(wrong)
+
+
+def test_a_list_chooses_samples(corpus: Path, tmp_path: Path) -> None:
+    chosen = tmp_path / "chosen.txt"
+    chosen.write_text("uid\n1-3\n0-7\nabsent\n", "utf-8")
+    pairs = Pairs(corpus, BadSamples(0, print), chosen)
+    assert [pairs.key(i) for i in range(len(pairs))] == ["000000007", "000010003"]
+    assert pairs.texts == [Pairs(corpus, BadSamples(0, print)).texts[i] for i in (7, 27)]
+    chosen.write_text("absent\n", "utf-8")
+    with pytest.raises(InputError, match="holds no uid of"):
+        Pairs(corpus, BadSamples(0, print), chosen)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "0.tar").write_bytes((corpus / "shards" / "00000.tar").read_bytes())
+    chosen.write_text("000000007\n", "utf-8")  # without an index there are keys alone
+    assert len(Pairs(foreign, BadSamples(0, print), chosen)) == 1

@@ -245,3 +245,51 @@ def test_threads_leave_the_warning_filters_as_they_were() -> None:
         thread.join()
     assert failures == []
     assert list(warnings.filters) == before
+
+
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:2:2", "4:4:4"])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("size", [(224, 224), (500, 375), (9, 700)])
+@pytest.mark.parametrize("min_side", [0, 100])
+def test_the_quick_decoder_gives_the_same_pixels(
+    subsampling: str,
+    progressive: bool,
+    size: tuple[int, int],
+    min_side: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("simplejpeg")
+    noise = np.random.default_rng(0).integers(0, 256, (size[1] // 4 + 1, size[0] // 4 + 1, 3))
+    noisy = Image.fromarray(noise.astype(np.uint8)).resize(size)
+    data = encode(noisy, "JPEG", quality=90, subsampling=subsampling, progressive=progressive)
+    quick = load(data, PIXELS, min_side)
+    monkeypatch.setattr("wit.image.simplejpeg", None)
+    plain = load(data, PIXELS, min_side)
+    assert quick.image.size == plain.image.size
+    assert (quick.size, quick.mode) == (plain.size, plain.mode) == (size, "RGB")
+    np.testing.assert_array_equal(np.asarray(quick.image), np.asarray(plain.image))
+
+
+def test_what_is_odd_is_left_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    simplejpeg = pytest.importorskip("simplejpeg")
+    asked: list[bytes] = []
+    decoder = simplejpeg.decode_jpeg
+
+    def note(data: bytes, *args: Any, **options: Any) -> Any:
+        asked.append(data)
+        return decoder(data, *args, **options)
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", note)
+    whole = encode(picture(400, 240), "JPEG")
+    load(encode(picture().convert("L"), "JPEG"), PIXELS)
+    load(encode(picture().convert("CMYK"), "JPEG"), PIXELS)
+    load(encode(picture(), "PNG"), PIXELS)
+    assert not asked
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = encode(picture(), "JPEG", exif=exif)
+    assert load(turned, PIXELS).image.size == picture().size[::-1]
+    with pytest.raises(ImageError) as caught:
+        load(whole[: len(whole) // 2], PIXELS)
+    assert caught.value.reason is Reason.TRUNCATED_IMAGE
+    assert len(asked) == 2

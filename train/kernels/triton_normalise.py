@@ -35,7 +35,7 @@ def _forward(x, rows, gain, inverse, D, HALF: tl.constexpr, BLOCK: tl.constexpr)
         shift = tl.where(top > HIGH, DOWN, tl.where(top < LOW, UP, 1.0))
     u = u * shift
     length = tl.sqrt(tl.sum(u * u, axis=0))
-    dead = length < DEAD * shift  # NaN is not: it must show in the loss
+    dead = length < shift * DEAD  # NaN is not: it must show in the loss
     by = 1.0 / tl.where(dead, 1.0, length)
     tl.store(rows + row * D + at, tl.where(dead, 0.0, u).to(rows.dtype.element_ty), mask=mask)
     tl.store(gain + row, by)
