@@ -16,9 +16,32 @@ from typing import Any
 
 import torch
 import torch.distributed as torch_dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from wit.errors import ConfigError
+
+
+class Gathering:
+    """Rows (or numbers) of all processes, on their way while this process goes on."""
+
+    def __init__(self, x_nD: Tensor, counts: Sequence[int]) -> None:
+        self.counts = list(counts)
+        own, most = x_nD.contiguous(), max(counts)
+        if len(x_nD) < most:
+            own = x_nD.new_zeros(most, *x_nD.shape[1:])
+            own[: len(x_nD)] = x_nD
+        self.own = own  # to stay in memory until it has been sent
+        self.x_ND = own.new_empty(len(counts) * most, *own.shape[1:])
+        parts = list(self.x_ND.view(len(counts), most, *own.shape[1:]))
+        self.work = torch_dist.all_gather(parts, own, async_op=True)
+
+    def rows(self) -> Tensor:
+        """Waits for them: in the order of ranks, without gradient."""
+        self.work.wait()
+        if len(set(self.counts)) == 1:
+            return self.x_ND
+        parts = torch.split(self.x_ND, max(self.counts))
+        return torch.cat([part[:n] for part, n in zip(parts, self.counts, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -72,17 +95,29 @@ class World:
 
     def gather_rows(self, x_nD: Tensor, counts: Sequence[int]) -> Tensor:
         """Rows (or numbers) of all processes, in the order of ranks; without gradient."""
-        if self.size == 1:
-            return x_nD
-        if len(set(counts)) == 1:
-            x_ND = x_nD.new_empty(sum(counts), *x_nD.shape[1:])
-            torch_dist.all_gather(list(torch.split(x_ND, counts[0])), x_nD.contiguous())
-            return x_ND
-        padded = x_nD.new_zeros(max(counts), *x_nD.shape[1:])
-        padded[: len(x_nD)] = x_nD
-        parts = [torch.empty_like(padded) for _ in counts]
-        torch_dist.all_gather(parts, padded)
-        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+        return x_nD if self.size == 1 else Gathering(x_nD, counts).rows()
+
+    @contextmanager
+    def gathering(self, module: nn.Module | None, rows: int) -> Iterator[list[Gathering]]:
+        """Sends what `module` gives to all processes as soon as it is there.
+
+        The list holds one gathering for each time that `module` was called with `rows` rows; with
+        one process, or no module, it stays empty.
+        """
+        started: list[Gathering] = []
+        if self.size == 1 or module is None:
+            yield started
+            return
+        counts = self.counts(rows, self.device)
+
+        def send(module: nn.Module, inputs: Any, x_nD: Tensor) -> None:
+            started.append(Gathering(x_nD.detach(), counts))
+
+        hook = module.register_forward_hook(send)
+        try:
+            yield started
+        finally:
+            hook.remove()
 
     def sum_to_owners(self, x_ND: Tensor, counts: Sequence[int]) -> Tensor:
         """The sum over processes of this process's own rows (n, D)."""

@@ -201,7 +201,8 @@ def one_step(config: TrainConfig, run: Run, batch: Batch, rate: float) -> Outcom
 
     run.optimizer.zero_grad(set_to_none=True)
     step = STEPS[config.model.objective]
-    outcome = step(run.net, batch, config.accumulate, autocast, here, check)
+    early = None if config.compile else run.model.visual  # a compiled model is one piece
+    outcome = step(run.net, batch, config.accumulate, autocast, here, check, early)
     if config.optim.clip_norm:
         nn.utils.clip_grad_norm_(run.model.parameters(), config.optim.clip_norm)
     run.optimizer.step()

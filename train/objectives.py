@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from train.accumulate import accumulate
 from train.config import Objective
 from train.data import Batch
-from train.dist import World
+from train.dist import Gathering, World
 from train.loss import batch_accuracy, contrastive_loss
 
 
@@ -46,6 +46,7 @@ class Step(Protocol):
         autocast: for the towers.
         world: processes whose batches make one.
         check: called with the loss before its gradient is added; may raise.
+        early: the image tower of `net`, whose features may travel while the text tower works.
     """
 
     def __call__(
@@ -56,6 +57,7 @@ class Step(Protocol):
         autocast: torch.autocast,
         world: World,
         check: Callable[[Tensor], None],
+        early: nn.Module | None,
     ) -> Outcome: ...
 
 
@@ -66,6 +68,7 @@ def contrast(
     autocast: torch.autocast,
     world: World,
     check: Callable[[Tensor], None],
+    early: nn.Module | None,
 ) -> Outcome:
     """Pairs beside all other pairs, by softmax or, where the model has a bias, by sigmoid."""
     loss_of = partial(_contrastive, world=world)
@@ -74,9 +77,9 @@ def contrast(
             net, batch.img_bCSS, batch.tokens_bL, parts, autocast, loss_of, check
         )
     else:
-        with autocast:
+        with autocast, world.gathering(early, len(batch.img_bCSS)) as sent:
             image_bE, text_bE, numbers = net(batch.img_bCSS, batch.tokens_bL)
-        loss = loss_of(image_bE, text_bE, numbers)
+        loss = loss_of(image_bE, text_bE, numbers, gathered=sent[-1] if sent else None)
         check(loss)
         torch.autograd.backward(loss)
     accuracy = partial(batch_accuracy, image_bE.detach(), text_bE.detach())
@@ -90,6 +93,7 @@ def predict(
     autocast: torch.autocast,
     world: World,
     check: Callable[[Tensor], None],
+    early: nn.Module | None,
 ) -> Outcome:
     """Each caption from its picture; pairs don't know each other, so micro-batches add up."""
     rows = len(batch.tokens_bL)
@@ -108,10 +112,17 @@ def predict(
     return Outcome(total, torch.cat(hits).mean)
 
 
-def _contrastive(image_bE: Tensor, text_bE: Tensor, numbers: Tensor, world: World) -> Tensor:
+def _contrastive(
+    image_bE: Tensor,
+    text_bE: Tensor,
+    numbers: Tensor,
+    *,
+    world: World,
+    gathered: Gathering | None = None,
+) -> Tensor:
     """`numbers`: log of the scale, or (2,) that and the bias of the sigmoid form."""
     log_scale, bias = numbers.unbind() if numbers.ndim else (numbers, None)
-    return contrastive_loss(image_bE, text_bE, log_scale, bias=bias, world=world)
+    return contrastive_loss(image_bE, text_bE, log_scale, bias=bias, world=world, gathered=gathered)
 
 
 STEPS: dict[Objective, Step] = {

@@ -23,14 +23,14 @@ Four = tuple[Tensor, Tensor, Tensor, Tensor]
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
-def _in_triton(x: Tensor) -> bool:
+def in_triton(x: Tensor) -> bool:
     """Whether the kernels for this tensor are Triton's; fp64 is for tests, and is not."""
     return HAS_TRITON and x.device.type == "cuda" and x.dtype != torch.float64
 
 
 def kernels(x: Tensor) -> Any:
     """The module whose functions serve this tensor's device and type."""
-    if not _in_triton(x):
+    if not in_triton(x):
         return chunked
     from train.kernels import triton_ops
 
@@ -51,7 +51,7 @@ def normalise(x_ND: Tensor) -> Three:
 def _(x_ND: Tensor) -> Three:
     dtype = working_dtype(x_ND)
     inverse_N = x_ND.new_empty(len(x_ND), dtype=dtype)
-    rows_ND = torch.empty_like(x_ND, dtype=x_ND.dtype if _in_triton(x_ND) else dtype)
+    rows_ND = torch.empty_like(x_ND, dtype=x_ND.dtype if in_triton(x_ND) else dtype)
     return rows_ND, torch.empty_like(inverse_N), inverse_N
 
 
@@ -113,7 +113,7 @@ def _(
     n, N = len(a_nD), len(b_ND)
     row_n = a_nD.new_empty(n, dtype=torch.float64)
     column_N = a_nD.new_empty(N, dtype=torch.float64)
-    keep = not _in_triton(a_nD) and chunked.one_tile(n, N)
+    keep = not in_triton(a_nD) and chunked.one_tile(n, N)
     kept = a_nD.new_empty(n, N) if keep else a_nD.new_empty(0, 0)
     return row_n, column_N, torch.empty_like(row_n), kept
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from train.kernels import ops
+
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the paper's pictures, per channel, 0 to 1
 STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -26,7 +28,19 @@ class Tower(nn.Module):
             self.register_buffer(name, buffer, persistent=False)
 
     def normalised(self, img_BCSS: Tensor) -> Tensor:
-        """Float pictures as they are; uint8 ones, a quarter of the bytes to the device, scaled."""
+        """Float pictures as they are; uint8 ones, a quarter of the bytes to the device, scaled.
+
+        On a GPU one kernel does it and gives what the first convolution takes: the type of
+        autocast, channels last. A compiler fuses the plain operations itself.
+        """
         if img_BCSS.dtype != torch.uint8:
             return img_BCSS
+        if ops.in_triton(img_BCSS) and not torch.compiler.is_compiling():
+            from train.kernels import triton_pixels
+
+            device = img_BCSS.device.type
+            cast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+            return triton_pixels.pixels(
+                img_BCSS, self.mean.flatten(), self.std.flatten(), dtype=cast or torch.float32
+            )
         return img_BCSS.float().div_(255).sub_(self.mean).div_(self.std)

@@ -9,6 +9,7 @@ import torch
 
 from train.kernels import pixels as plain
 from train.kernels import triton_pixels
+from train.model.pixels import Tower
 
 
 def main(on: str) -> None:
@@ -35,7 +36,20 @@ def main(on: str) -> None:
             assert got.stride() == expected.stride()
             tolerance = torch.finfo(dtype).eps * 4
             torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
+    check_tower(on)
     print("all cases hold")
+
+
+def check_tower(on: str) -> None:
+    """What a tower makes of bytes is the same with the kernel and without."""
+    tower = Tower().to(on)
+    img = torch.arange(256, dtype=torch.uint8, device=on).repeat(3).view(1, 3, 16, 16)
+    by_kernel = triton_pixels.pixels(img, tower.mean.flatten(), tower.std.flatten())
+    plainly = (img.float() / 255 - tower.mean) / tower.std
+    for got in (by_kernel, tower.normalised(img)):
+        torch.testing.assert_close(got, plainly, rtol=5e-7, atol=5e-7)
+    with torch.autocast(on, torch.bfloat16):
+        assert tower.normalised(img).dtype == (torch.float32 if on == "cpu" else torch.bfloat16)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,8 @@ def check_chunks(on: str) -> None:
     inputs = (image.to(on), text.to(on), torch.tensor(math.log(scale), device=on))
     results = []
     for limit in (1 << 26, 1):
-        triton_contrastive.PARTS = triton_contrastive.SCRATCH = limit
+        for name in ("PARTS", "BLOCKS", "SCRATCH", "COLUMNS"):
+            setattr(triton_contrastive, name, limit)
         leaves = [t.clone().requires_grad_() for t in inputs]
         loss = contrastive_loss(*leaves, impl="triton")
         results.append([loss.detach(), *torch.autograd.grad(loss, leaves)])
