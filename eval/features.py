@@ -46,6 +46,10 @@ class Model(Protocol):
     def image_size(self) -> int:
         """Side of the square picture, in pixels."""
 
+    @property
+    def predictive(self) -> bool:
+        """Whether it was trained to predict captions: it then has scores, but no text features."""
+
     def preprocess(self, picture: Image.Image, /) -> Tensor:
         """An RGB picture to uint8 (3, S, S)."""
 
@@ -57,6 +61,9 @@ class Model(Protocol):
 
     def encode_text(self, tokens_BL: Tensor, /) -> Tensor:
         """Token ids to features (B, E) of any length."""
+
+    def score(self, img_BCSS: Tensor, tokens_ML: Tensor, /) -> Tensor:
+        """How well each text fits each picture, (B, M)."""
 
 
 @dataclass(frozen=True)

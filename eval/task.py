@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from eval import retrieval, stats, zeroshot
 from eval.config import EvalConfig
 from eval.features import Encoder, ImageFeatures
+from eval.likelihood import class_scores
 from eval.report import Metric, Result
 from eval.retrieval import Ranking
 from eval.sets import EvalSample, EvalSet
@@ -42,16 +43,25 @@ def _zeroshot(
     model: dict[str, Any],
 ) -> Result:
     prompts = [list(data.classes), list(data.templates)]
-    class_CE = encoder.cached(
-        ["classifier", *prompts],
-        lambda: zeroshot.classifier(
-            lambda texts: encoder.texts(texts, f"{data.name}: prompts"),
-            data.classes,
-            data.templates,
-        ),
-    )
+    image_NE = features.image_NE
+    if encoder.model.predictive:  # no text features: scores stand for features of images
+        show = f"{data.name}: images with prompts"
+        image_NE = encoder.cached(
+            ["scores", data.fingerprint, encoder.preprocessing(), *prompts],
+            lambda: class_scores(encoder, samples, data.classes, data.templates, show),
+        )
+        class_CE = np.eye(len(data.classes), dtype=np.float32)
+    else:
+        class_CE = encoder.cached(
+            ["classifier", *prompts],
+            lambda: zeroshot.classifier(
+                lambda texts: encoder.texts(texts, f"{data.name}: prompts"),
+                data.classes,
+                data.templates,
+            ),
+        )
     label_N = np.array([sample.label for sample in samples], np.int64)
-    said = zeroshot.classify(features.image_NE, class_CE, label_N)
+    said = zeroshot.classify(image_NE, class_CE, label_N)
     n, classes = len(samples), len(data.classes)
     metrics = [_top(k, said.rank_N, classes) for k in (1, 5) if k == 1 or classes > 5]
     hit_N = said.rank_N == 0

@@ -15,6 +15,7 @@ from wit.config import Section, Settings
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Objective = Literal["contrastive", "sigmoid", "bag_of_words", "caption"]
 
 
 def vit(
@@ -126,6 +127,13 @@ class ModelConfig(Section):
     """Feature of a picture: its class token, as in the paper, or the mean or maximum of all."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of each block's output dropped in training; none in the paper."""
+    patch_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each picture's patches left out in training (Li et al. 2023); never the class
+    token. Steps are faster by as much; the last steps of a run should see whole pictures."""
+    objective: Objective = "contrastive"
+    """What training asks for. contrastive: find the caption's picture and the picture's caption
+    among those of the batch; sigmoid: tell pair by pair whether they belong together (Zhai et al.
+    2023); bag_of_words: name the tokens of the caption; caption: write it, token by token."""
 
     @model_validator(mode="before")
     @classmethod
@@ -171,7 +179,8 @@ class ModelConfig(Section):
         if self.width % 2:
             raise ValueError(f"width {self.width} of a ResNet's stem must be even")
         fields = type(self).model_fields
-        for key in ("stem", "stem_strides", "stem_norm", "patch", "layers", "pool"):
+        keys = ("stem", "stem_strides", "stem_norm", "patch", "layers", "pool", "patch_dropout")
+        for key in keys:
             if getattr(self, key) != fields[key].default:
                 raise ValueError(f"{key} has no meaning in a ResNet; leave it out")
 
@@ -248,8 +257,11 @@ class OptimConfig(Section):
     """Where the cosine ends, as a share of the peak."""
     clip_norm: float = Field(default=0.0, ge=0)
     """Largest norm of the gradient; 0: not clipped, as in the paper."""
-    init_temperature: float = Field(default=0.07, gt=0)
-    """Temperature at the start; the scale of the logits is its inverse."""
+    init_temperature: float | None = Field(default=None, gt=0)
+    """Temperature at the start, 0.07 if not given, or 0.1 with objective = sigmoid; the scale of
+    the logits is its inverse."""
+    init_bias: float = -10.0
+    """What is added to the logits at the start, learned from there; objective = sigmoid only."""
     max_scale: float = Field(default=100.0, gt=1)
     """The scale of the logits is clipped here after each step."""
 
@@ -301,12 +313,27 @@ class TrainConfig(Settings):
     """auto: bf16 autocast on a GPU, fp32 on a CPU. Loss and weights are fp32 always."""
     compile: bool = False
     """Compile the towers with torch.compile: minutes at the start, faster steps after."""
+    gradient_checkpointing: bool = False
+    """Keep the input of each block alone for the backward pass and compute the rest anew: a
+    fraction of the memory, a third more operations, the same numbers."""
+    pack: bool = False
+    """Leave the padding of captions out of the text tower: fewer operations where lengths differ,
+    the same numbers up to rounding. Has no effect in a compiled model."""
+    init: Path | None = None
+    """Run to take weights and vocabulary from, at the start; `vocab` is then not looked at.
+    Position embeddings are interpolated where the picture size is another."""
     model: ModelConfig = Field(
         default_factory=lambda: ModelConfig()
     )  # not an instance: see _from_variant
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
     loop: LoopConfig = LoopConfig()
+
+    @property
+    def temperature(self) -> float:
+        """`optim.init_temperature`, or what was published with the objective."""
+        published = 0.1 if self.model.objective == "sigmoid" else 0.07
+        return self.optim.init_temperature or published
 
     def identity(self) -> dict[str, Any]:
         """The settings that a resumed run must share, flat: `{"optim.lr": 0.0005, ...}`."""
@@ -315,7 +342,8 @@ class TrainConfig(Settings):
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a config, as JSON, that decides the weights; nested keys joined by dots."""
-    outside = {"corpus", "run", "device", "loop"}  # the samples are compared by their digest
+    # samples are compared by their digest; checkpointing computes the same twice
+    outside = {"corpus", "run", "device", "loop", "gradient_checkpointing"}
     outside |= {"data.select", "data.workers", "data.prefetch", "data.cache_mb", "data.max_bad"}
     flat: dict[str, Any] = {}
     for key, value in config.items():

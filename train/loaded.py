@@ -20,7 +20,6 @@ from train.interchange import Activation, Preprocess, understand
 from train.interchange.entries import fill
 from train.model.clip import CLIP
 from wit.config import fingerprint
-from wit.errors import CheckpointError
 from wit.image import to_rgb, to_square
 from wit.tokenizer import Tokenizer
 
@@ -37,7 +36,6 @@ class LoadedModel:
         step: steps it was trained for; 0 where the checkpoint doesn't say.
         source: format of the checkpoint, and how its activation was decided.
         fingerprint: 16 hex digits over weights, vocabulary and config: same digits, same features.
-        logit_bias: added to the logits by models of the sigmoid objective; None in others.
     """
 
     clip: CLIP
@@ -47,7 +45,6 @@ class LoadedModel:
     step: int
     source: str
     fingerprint: str
-    logit_bias: float | None = None
 
     @property
     def context_length(self) -> int:
@@ -65,13 +62,23 @@ class LoadedModel:
         return self.config.embed_dim
 
     @property
+    def predictive(self) -> bool:
+        """Whether it was trained to predict captions: it then has scores, but no text features."""
+        return self.config.objective in ("bag_of_words", "caption")
+
+    @property
     def device(self) -> torch.device:
-        return self.clip.logit_scale.device
+        return self.clip.visual.mean.device
 
     @property
     def logit_scale(self) -> float:
         """What the cosines are multiplied by: at most 100 in the paper's models."""
         return math.exp(self.clip.logit_scale.item())
+
+    @property
+    def logit_bias(self) -> float | None:
+        """Added to the logits by models of the sigmoid objective; None in others."""
+        return None if self.clip.logit_bias is None else self.clip.logit_bias.item()
 
     def preprocess(self, picture: Image.Image) -> Tensor:
         """The evaluation transform: a picture of any size and mode to uint8 (3, S, S).
@@ -106,6 +113,13 @@ class LoadedModel:
         features_BE = self.clip.encode_text(tokens_BL[:, :longest].to(self.device))
         return F.normalize(features_BE.float(), dim=-1) if normalize else features_BE
 
+    @torch.no_grad()
+    def score(self, img_BCSS: Tensor, tokens_ML: Tensor) -> Tensor:
+        """How well each text fits each picture, (B, M): cosines, or log-probabilities of the text
+        where the model was trained to predict it."""
+        longest = int(tokens_ML.argmax(dim=-1).max()) + 1
+        return self.clip.score(img_BCSS.to(self.device), tokens_ML[:, :longest].to(self.device))
+
 
 def load_model(
     path: str | Path,
@@ -131,19 +145,18 @@ def load_model(
             say which activation it has.
     """
     weights = understand(Path(path), activation, vocab)
-    bias = weights.entries.get("logit_bias")
-    if bias is not None and math.prod(bias.shape) != 1:
-        raise CheckpointError(f"{weights.path}: logit_bias has shape {bias.shape}, not ()")
+    config = weights.config
+    if "logit_bias" in weights.entries:  # a foreign checkpoint says it by this alone
+        config = config.model_copy(update={"objective": "sigmoid"})
     size = weights.tokenizer.vocab_size
-    clip = fill(weights.config, size, weights.entries, weights.path, device)
+    clip = fill(config, size, weights.entries, weights.path, device)
     clip.visual.reset_buffers(device, weights.preprocess.mean, weights.preprocess.std)
     return LoadedModel(
         clip=clip,
         tokenizer=weights.tokenizer,
-        config=weights.config,
+        config=config,
         transform=weights.preprocess,
         step=weights.step,
         source=weights.source,
         fingerprint=fingerprint(weights.identity),
-        logit_bias=None if bias is None else float(bias.read()),
     )

@@ -77,9 +77,10 @@ class Log:
         if not self._main:
             return
         left = (self._steps - row["step"]) * row["seconds_per_step"]
+        scale = f" scale {row['scale']:.1f}" if "scale" in row else ""
         self.say(
             f"step {row['step']:.0f}/{self._steps} epoch {row['epoch']:.1f}"
-            f" loss {row['loss']:.4f} acc {row['accuracy']:.1%} scale {row['scale']:.1f}"
+            f" loss {row['loss']:.4f} acc {row['accuracy']:.1%}{scale}"
             f" lr {row['lr']:.1e} {row['samples_per_second']:.0f} samples/s"
             f" data {row['data_wait']:.0%} eta {timedelta(seconds=round(left))}"
         )

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -24,15 +23,18 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from train import checkpoint, optim
-from train.accumulate import accumulate
 from train.captions import Captions
 from train.config import TrainConfig, identity
 from train.data import Batch, Loader
 from train.dist import World, world
 from train.log import Log
-from train.loss import batch_accuracy, contrastive_loss
 from train.model import CLIP
+from train.model.predictive import new_model
+from train.model.resnet import ModifiedResNet
+from train.model.transformer import Transformer
+from train.objectives import STEPS, Outcome
 from train.pairs import BadSamples, Pairs
+from train.start import starting_point, take_weights
 from wit.config import write_config, write_json
 from wit.errors import CheckpointError, ConfigError, WitError
 from wit.tokenizer import Tokenizer
@@ -59,6 +61,11 @@ class Run:
     loss: float = math.nan  # of the last step
     seconds: float = 0.0  # spent in steps, over all sittings
 
+    @property
+    def contrastive(self) -> bool:
+        """Whether the model has logits with a scale."""
+        return hasattr(self.model, "logit_scale")
+
 
 def train(config: TrainConfig) -> int:
     """Train or resume a run; returns 0 when it is finished, 143 when SIGTERM stopped it.
@@ -78,6 +85,10 @@ def train(config: TrainConfig) -> int:
                 f"accumulate = {config.accumulate} is more than the {config.batch // here.size}"
                 " pairs of a process: lower it, or raise batch"
             )
+        if config.compile and config.gradient_checkpointing and config.model.tower == "resnet":
+            raise ConfigError(
+                "compile and gradient_checkpointing exclude each other in a ResNet: leave out one"
+            )
         refuse_other_config(config)
         log = Log(config, here.rank)
 
@@ -85,13 +96,16 @@ def train(config: TrainConfig) -> int:
         bad = BadSamples(config.data.max_bad, log.bad_sample)
         log.say(f"reading the captions of {config.corpus}")
         pairs = Pairs(config.corpus, bad, config.data.select)
-        tokenizer = vocabulary(config, pairs, here)
+        source = starting_point(config)
+        tokenizer = vocabulary(config, pairs, here, source.tokenizer if source else None)
         captions = Captions(pairs.texts, tokenizer, config.model.context_length)
         loader = Loader(pairs, captions, config, bad, here)
 
         # ---- model, optimiser, resume ----------------------------------------------------
         steps = loader.steps
         run = build(config, tokenizer.vocab_size, steps, pairs.digest(captions), here)
+        if source is not None:
+            take_weights(config, run.model, source)
         resume(config, run, log)
         done = config.run / "done.json"
         if run.step == steps and done.is_file():
@@ -131,7 +145,7 @@ def run_steps(config: TrainConfig, run: Run, loader: Loader, log: Log, stop: lis
             waited += time.monotonic() - before
 
             rate = optim.learning_rate(run.step, run.steps, config.optim)
-            image_nE, text_nE, loss = one_step(config, run, batch, rate)
+            outcome = one_step(config, run, batch, rate)
             run.step += 1
             now = time.monotonic()
             run.seconds += now - before
@@ -141,15 +155,16 @@ def run_steps(config: TrainConfig, run: Run, loader: Loader, log: Log, stop: lis
                 row = {
                     "step": run.step,
                     "epoch": run.step / loader.steps_per_epoch,
-                    "loss": here.mean(loss),
-                    "accuracy": here.mean(batch_accuracy(image_nE, text_nE)),
-                    "scale": run.model.logit_scale.exp().item(),
+                    "loss": here.mean(outcome.loss),
+                    "accuracy": here.mean(outcome.accuracy()),
                     "lr": rate,
                     "samples_per_second": (run.step - since) * config.batch / spent,
                     "seconds_per_step": spent / (run.step - since),
                     "data_wait": waited / spent,
                     "seconds": run.seconds,
                 }
+                if run.contrastive:
+                    row["scale"] = run.model.logit_scale.exp().item()
                 log.row(row)
                 logged, waited, since = now, 0.0, run.step
 
@@ -165,10 +180,8 @@ def run_steps(config: TrainConfig, run: Run, loader: Loader, log: Log, stop: lis
     return 0
 
 
-def one_step(
-    config: TrainConfig, run: Run, batch: Batch, rate: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One step of the optimiser; returns image features, text features and the loss.
+def one_step(config: TrainConfig, run: Run, batch: Batch, rate: float) -> Outcome:
+    """One step of the optimiser.
 
     Raises:
         NonFiniteLoss: before any weight has changed.
@@ -187,32 +200,27 @@ def one_step(
             )
 
     run.optimizer.zero_grad(set_to_none=True)
-    loss_of = partial(contrastive_loss, world=here)
-    if config.accumulate > 1:
-        image_nE, text_nE, loss = accumulate(
-            run.net, batch.img_bCSS, batch.tokens_bL, config.accumulate, autocast, loss_of, check
-        )
-    else:
-        rows = len(batch.img_bCSS)
-        # image features travel while the text tower works; a compiled model is one piece
-        early = here.gathering(None if config.compile else run.model.visual, rows)
-        with autocast, early as sent:
-            image_nE, text_nE, log_scale = run.net(batch.img_bCSS, batch.tokens_bL)
-        loss = loss_of(image_nE, text_nE, log_scale, gathered=sent[-1] if sent else None)
-        check(loss)
-        torch.autograd.backward(loss)
+    step = STEPS[config.model.objective]
+    early = None if config.compile else run.model.visual  # a compiled model is one piece
+    outcome = step(run.net, batch, config.accumulate, autocast, here, check, early)
     if config.optim.clip_norm:
         nn.utils.clip_grad_norm_(run.model.parameters(), config.optim.clip_norm)
     run.optimizer.step()
-    optim.clip_scale(run.model.logit_scale, config.optim.max_scale)
-    return image_nE.detach(), text_nE.detach(), loss.detach()
+    if run.contrastive:
+        optim.clip_scale(run.model.logit_scale, config.optim.max_scale)
+    return outcome
 
 
 def build(config: TrainConfig, vocab_size: int, steps: int, samples: str, here: World) -> Run:
     """Model and optimiser at step 0; every process starts from the same weights."""
     torch.manual_seed(config.seed)
-    model = CLIP(config.model, vocab_size, config.optim.init_temperature)
+    model = new_model(config.model, vocab_size, config.temperature, config.optim.init_bias)
     model = model.to(here.device)
+    for part in model.modules():
+        if isinstance(part, (Transformer, ModifiedResNet)):
+            part.checkpointing = config.gradient_checkpointing
+        if isinstance(part, Transformer):
+            part.packing = config.pack
     optimizer = optim.adamw(model, config.optim)
     net: nn.Module = model
     if config.compile:
@@ -222,11 +230,15 @@ def build(config: TrainConfig, vocab_size: int, steps: int, samples: str, here: 
     return Run(model, net, optimizer, here, steps, samples)
 
 
-def vocabulary(config: TrainConfig, pairs: Pairs, here: World) -> Tokenizer:
-    """The run's own vocabulary, made by the main process the first time."""
+def vocabulary(
+    config: TrainConfig, pairs: Pairs, here: World, inherited: Tokenizer | None
+) -> Tokenizer:
+    """The run's own vocabulary, made by the main process the first time, or that of `init`."""
     path = config.run / "tokenizer.json"
     if here.main and not checkpoint.marks(config.run):
-        if config.vocab == "corpus":
+        if inherited is not None:
+            inherited.save(path)
+        elif config.vocab == "corpus":
             Tokenizer.train(pairs.texts, config.vocab_size).save(path)
         else:
             Tokenizer.load(config.vocab).save(path)

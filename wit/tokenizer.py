@@ -21,7 +21,6 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from pathlib import Path
 
 import ftfy
@@ -43,13 +42,16 @@ PUBLISHED_FILE = "bpe_simple_vocab_16e6.txt.gz"
 PUBLISHED_MERGES = 49_408 - SMALLEST_VOCABULARY  # the file holds more than CLIP uses
 PUBLISHED_PACKAGES = ("open_clip", "clip")
 LARGEST_FILE = 1 << 26  # bytes of a vocabulary, unpacked: ten times the largest in use
+ID_BYTES = 4
 MOST_WORDS, LONGEST_WORD = 1 << 18, 64  # what the table of words keeps: at most about 100 MB
 
 _ENTITY = re.compile(r"&[^ ]")
 # Letters and marks that, apart from each other, are never mojibake to ftfy. It takes ten times as
 # long as all the rest, and most captions need at most their quotes made straight.
 _CALM = "áâäåæçèéêëíîïñóôöøùúûüßÅÄÉÖØÜ–—…•°£€®©™·‘’‚‛“”„‟"
-_NEEDS_NO_MENDING = re.compile(rf"[{_CALM}]?+(?:[ -~]++[{_CALM}]?+)*+")
+# Han, kana, Hangul and emoji are in none of the encodings that ftfy undoes, and are composed.
+_PLAIN = " -~\u4e00-\u9fff\u3041-\u3096\u30a1-\u30fa\uac00-\ud7a3\U0001f300-\U0001faff"
+_NEEDS_NO_MENDING = re.compile(rf"[{_CALM}]?+(?:[{_PLAIN}]++[{_CALM}]?+)*+")
 _STRAIGHT = str.maketrans("‘’‚‛“”„‟", "''''\"\"\"\"")
 
 
@@ -70,14 +72,15 @@ def _words(text: str) -> list[str]:
     return text.lower().split()
 
 
-class _Table(dict[str, list[int]]):
-    """Ids of words: made when first asked for, forgotten all at once when there are too many."""
+class _Table(dict[str, bytes]):
+    """Ids of words, as the bytes of an int32 array, since bytes are joined at once: made when
+    first asked for, forgotten all at once when there are too many."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def __missing__(self, word: str) -> list[int]:
-        ids: list[int] = self._engine.encode(word, add_special_tokens=False).ids
+    def __missing__(self, word: str) -> bytes:
+        ids = np.array(self._engine.encode(word, add_special_tokens=False).ids, np.int32).tobytes()
         if len(word) <= LONGEST_WORD:
             if len(self) >= MOST_WORDS:
                 self.clear()
@@ -166,8 +169,8 @@ class Tokenizer:
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without start, end and truncation."""
-        of_word = self._table.__getitem__
-        return [list(chain.from_iterable(map(of_word, _words(text)))) for text in texts]
+        joined = (b"".join(map(self._table.__getitem__, _words(text))) for text in texts)
+        return [np.frombuffer(ids, np.int32).tolist() for ids in joined]
 
     def encode(
         self, texts: Sequence[str], context_length: int = CONTEXT_LENGTH
@@ -176,17 +179,13 @@ class Tokenizer:
 
         A text that is too long is cut; its last id is then the end token.
         """
-        of_word, most = self._table.__getitem__, context_length - 2
-        flat: list[int] = []
-        stop_N = np.empty(len(texts), np.int64)
-        for n, text in enumerate(texts):
-            flat += [*chain.from_iterable(map(of_word, _words(text)))][:most]
-            stop_N[n] = len(flat)
-        length_N1 = np.diff(stop_N, prepend=0)[:, None] + 1
+        of_word, most = self._table.__getitem__, ID_BYTES * (context_length - 2)
+        parts = [b"".join(map(of_word, _words(text)))[:most] for text in texts]
+        length_N1 = np.array([len(part) // ID_BYTES + 1 for part in parts], np.int64)[:, None]
         at_L = np.arange(context_length)
         out_NL = np.zeros((len(texts), context_length), np.int32)
         out_NL[:, 0] = self.sot
-        out_NL[(at_L > 0) & (at_L < length_N1)] = flat
+        out_NL[(at_L > 0) & (at_L < length_N1)] = np.frombuffer(b"".join(parts), np.int32)
         out_NL[at_L == length_N1] = self.eot
         return out_NL
 

@@ -26,6 +26,7 @@ WORDS = ("red", "green", "blue")
 
 class ColourModel:
     image_size = 8
+    predictive = False
 
     def __init__(self, fingerprint="colours"):
         self.fingerprint = fingerprint

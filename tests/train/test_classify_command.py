@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from train import load_model
 from train.classify_command import classify, main
@@ -62,7 +63,9 @@ def test_colours_are_told_apart(trained: Path, tmp_path: Path, capsys) -> None:
     best = first["labels"][0]
     assert lines[1].split() == [f"{best['probability']:.1%}", "cosine", f"{cosine:.3f}", "red"]
     model = load_model(trained)
-    object.__setattr__(model, "logit_bias", -10.0)  # of a sigmoid objective: each for itself
+    model.clip.logit_bias = nn.Parameter(
+        torch.tensor(-10.0)
+    )  # of a sigmoid objective: each for itself
     (rows,) = classify(model, [Image.open(red)], ["red", "blue"], ["{c}"])
     assert sum(row["probability"] for row in rows) < 1
 

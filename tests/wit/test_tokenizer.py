@@ -210,7 +210,10 @@ def mended(text: str) -> str:
     return regex.sub(r"\s+", " ", text).strip().lower()
 
 
-@given(st.text(st.sampled_from(sorted({*map(chr, range(0x20, 0x7F)), *wit.tokenizer._CALM}))))
+CALM_AND_PLAIN = [*map(chr, range(0x20, 0x7F)), *wit.tokenizer._CALM, *"犬東ねはネバ한글🐕🚀"]
+
+
+@given(st.text(st.sampled_from(CALM_AND_PLAIN)))
 @example("R&B, Q&amp;A &AMP; &lt &#65; & co")
 @example("“It’s” – said Zoë… n°1")
 def test_short_cuts_of_the_cleaning_change_nothing(text: str) -> None:
@@ -222,6 +225,13 @@ def test_calm_characters_are_calm_beside_all_of_ascii() -> None:
         for other in map(chr, range(0x20, 0x7F)):
             text = f"{calm}{other}{calm} {other}x{calm}"
             assert clean(text) == mended(text), text
+
+
+def test_plain_scripts_need_no_mending() -> None:
+    for first, last in ("一鿿", "ぁゖ", "ァヺ", "가힣", "🌀\U0001faff"):
+        text = "".join(map(chr, range(ord(first), ord(last) + 1)))
+        assert wit.tokenizer._NEEDS_NO_MENDING.fullmatch(text)
+        assert clean(text) == mended(text)
 
 
 def test_cleaning_takes_linear_time() -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from train.config import MODELS, ModelConfig
 from train.model.clip import CLIP
+from train.model.predictive import new_model
 from wit.config import explain
 from wit.errors import CheckpointError
 
@@ -145,8 +146,6 @@ def fill(
     """
     clip = skeleton(config, vocab_size, path)
     wanted = {name: tuple(tensor.shape) for name, tensor in clip.state_dict().items()}
-    if "logit_bias" not in wanted:  # of the loss, not of the towers
-        entries = {name: entry for name, entry in entries.items() if name != "logit_bias"}
     problem = _difference(wanted, entries)
     if problem:
         raise CheckpointError(f"{path}: {problem}")
@@ -178,7 +177,7 @@ def skeleton(config: ModelConfig, vocab_size: int, path: Path) -> CLIP:
     if max(*widths, vocab_size, grid * grid) > LONGEST_SIDE or min(vocab_size, grid) < 1:
         raise CheckpointError(f"{path}: claims sizes that no model has")
     with torch.device("meta"):
-        return CLIP(config, vocab_size)
+        return new_model(config, vocab_size)
 
 
 def _difference(wanted: dict[str, tuple[int, ...]], entries: Entries) -> str | None:

@@ -31,6 +31,8 @@ def export(model: LoadedModel, to: str, out: Path) -> None:
         ConfigError: the format has no form for this model.
         InputError: `out` is there already.
     """
+    if model.predictive and to != "safetensors":
+        raise ConfigError(f"to = {to}: there is no such form of a model that predicts captions")
     if to in ("hf", "open_clip"):
         check_plain(model, to)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -76,7 +78,7 @@ def _stranger(model: LoadedModel) -> str | None:
 
 
 def _safetensors(model: LoadedModel, folder: Path) -> None:
-    _save(model, dict(model.clip.state_dict()), folder / own.TENSORS)
+    save_file(_ready(model.clip.state_dict()), folder / own.TENSORS, {"format": "pt"})
     model.tokenizer.save(folder / own.VOCABULARY)
     config = own.config_json(model.config, model.transform, model.step)
     write_json(config, folder / own.CONFIG)
@@ -92,7 +94,8 @@ def _hf(model: LoadedModel, folder: Path) -> None:
 
 
 def _open_clip(model: LoadedModel, folder: Path) -> None:
-    _save(model, dict(model.clip.state_dict()), folder / "open_clip_model.safetensors")
+    path = folder / "open_clip_model.safetensors"
+    save_file(_ready(model.clip.state_dict()), path, {"format": "pt"})
     config = open_clip.config_json(model.config, model.tokenizer, model.transform)
     if model.logit_bias is not None:
         config["model_cfg"]["init_logit_bias"] = model.logit_bias
@@ -113,12 +116,6 @@ WRITERS: dict[str, Callable[[LoadedModel, Path], None]] = {
     "open_clip": _open_clip,
     "onnx": _onnx,
 }
-
-
-def _save(model: LoadedModel, state: dict[str, Tensor], path: Path) -> None:
-    if model.logit_bias is not None:
-        state["logit_bias"] = state["logit_scale"].new_tensor(model.logit_bias)
-    save_file(_ready(state), path, {"format": "pt"})
 
 
 def _ready(state: dict[str, Any]) -> dict[str, Tensor]:

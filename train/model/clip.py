@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.config import ModelConfig
@@ -18,14 +19,21 @@ from train.model.vit import VisionTransformer
 
 
 class CLIP(nn.Module):
-    """Both towers. `forward` gives unnormalised features; the loss normalises them."""
+    """Both towers. `forward` gives unnormalised features; the loss normalises them.
+
+    A model for the sigmoid loss has `logit_bias` beside `logit_scale`.
+    """
 
     def __init__(
-        self, config: ModelConfig, vocab_size: int, init_temperature: float = 0.07
+        self,
+        config: ModelConfig,
+        vocab_size: int,
+        init_temperature: float = 0.07,
+        init_bias: float = -10.0,
     ) -> None:
         super().__init__()
         width = config.text_width
-        self.visual = (ModifiedResNet if config.tower == "resnet" else VisionTransformer)(config)
+        self.visual = image_tower(config)
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.positional_embedding = nn.Parameter(torch.empty(config.context_length, width))
         self.transformer = Transformer(
@@ -34,6 +42,9 @@ class CLIP(nn.Module):
         self.ln_final = nn.LayerNorm(width)
         self.text_projection = nn.Parameter(torch.empty(width, config.embed_dim))
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / init_temperature)))
+        self.logit_bias: nn.Parameter | None = None
+        if config.objective == "sigmoid":
+            self.logit_bias = nn.Parameter(torch.tensor(init_bias))
         self._initialise_text()
 
     def _initialise_text(self) -> None:
@@ -66,6 +77,20 @@ class CLIP(nn.Module):
         features_BE: Tensor = self.ln_final(pooled_BD) @ self.text_projection
         return features_BE
 
+    def score(self, img_BCSS: Tensor, tokens_ML: Tensor) -> Tensor:
+        """Cosines of pictures and texts, (B, M)."""
+        image_BE = F.normalize(self.encode_image(img_BCSS).float(), dim=-1)
+        return image_BE @ F.normalize(self.encode_text(tokens_ML).float(), dim=-1).T
+
     def forward(self, img_BCSS: Tensor, tokens_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Image features (B, E), text features (B, E), log of the scale of the logits."""
-        return self.encode_image(img_BCSS), self.encode_text(tokens_BL), self.logit_scale
+        """Image features (B, E), text features (B, E), and what makes logits of cosines: the log
+        of their scale, or (2,) that and the bias."""
+        numbers: Tensor = self.logit_scale
+        if self.logit_bias is not None:
+            numbers = torch.stack([self.logit_scale, self.logit_bias])
+        return self.encode_image(img_BCSS), self.encode_text(tokens_BL), numbers
+
+
+def image_tower(config: ModelConfig) -> ModifiedResNet | VisionTransformer:
+    """Of the kind that the config names."""
+    return (ModifiedResNet if config.tower == "resnet" else VisionTransformer)(config)

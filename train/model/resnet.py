@@ -11,9 +11,14 @@ pooled by attention, whose one query is its mean. Names are those of the publish
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from train.config import ModelConfig
 from train.model.pixels import Tower
@@ -51,7 +56,10 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """Attention of the mean of a map over the mean and all its places, to E dimensions."""
+    """Attention of the mean of a map over the mean and all its places: (B, 1, E).
+
+    With `places`, of the mean and of every place: (B, T, E), the first of them the same.
+    """
 
     def __init__(self, grid: int, features: int, heads: int, embed_dim: int) -> None:
         super().__init__()
@@ -70,14 +78,15 @@ class AttentionPool(nn.Module):
         split = x_BTF.reshape(batch, places, self.heads, features // self.heads)
         return split.transpose(1, 2)  # B heads T K
 
-    def forward(self, x_BFGG: Tensor) -> Tensor:
+    def forward(self, x_BFGG: Tensor, places: bool = False) -> Tensor:
         x_BTF = x_BFGG.flatten(2).transpose(1, 2)
         x_BTF = torch.cat([x_BTF.mean(dim=1, keepdim=True), x_BTF], dim=1)
         x_BTF = x_BTF + self.positional_embedding
-        q, k, v = self.q_proj(x_BTF[:, :1]), self.k_proj(x_BTF), self.v_proj(x_BTF)
+        asked_BTF = x_BTF if places else x_BTF[:, :1]
+        q, k, v = self.q_proj(asked_BTF), self.k_proj(x_BTF), self.v_proj(x_BTF)
         out = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v))
-        out_BE: Tensor = self.c_proj(out.transpose(1, 2).flatten(1))
-        return out_BE
+        out_BTE: Tensor = self.c_proj(out.transpose(1, 2).flatten(2))
+        return out_BTE
 
 
 class ModifiedResNet(Tower):
@@ -85,10 +94,14 @@ class ModifiedResNet(Tower):
 
     Initialisation as in the published code: projections of the attention and its positions with
     a standard deviation of F**-0.5, the last norm of each block 0, torch's defaults elsewhere.
+
+    Attributes:
+        checkpointing: keep each block's input alone for backward, and compute the rest again.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.checkpointing = False
         width = config.width
         self.conv1 = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width // 2)
@@ -105,15 +118,56 @@ class ModifiedResNet(Tower):
         self.attnpool = AttentionPool(grid, config.features, config.heads, config.embed_dim)
 
     def forward(self, img_BCSS: Tensor) -> Tensor:
+        out_B1E: Tensor = self.attnpool(self._map(img_BCSS))
+        return out_B1E.squeeze(1)
+
+    def places(self, img_BCSS: Tensor) -> Tensor:
+        """Features of the whole picture, as `forward` gives them, and of every place: (B, T, E)."""
+        out_BTE: Tensor = self.attnpool(self._map(img_BCSS), places=True)
+        return out_BTE
+
+    def _map(self, img_BCSS: Tensor) -> Tensor:
+        """The last map, (B, F, G, G)."""
         x_BCHW = self.normalised(img_BCSS)
         x_BCHW = F.relu(self.bn1(self.conv1(x_BCHW)), inplace=True)
         x_BCHW = F.relu(self.bn2(self.conv2(x_BCHW)), inplace=True)
         x_BCHW = F.relu(self.bn3(self.conv3(x_BCHW)), inplace=True)
         x_BCHW = F.avg_pool2d(x_BCHW, 2)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x_BCHW = stage(x_BCHW)
-        out_BE: Tensor = self.attnpool(x_BCHW)
-        return out_BE
+            for block in stage:
+                x_BCHW = self._run(block, x_BCHW)
+        return x_BCHW
+
+    def _run(self, block: nn.Module, x_BCHW: Tensor) -> Tensor:
+        if not (self.checkpointing and torch.is_grad_enabled()):
+            out_BCHW: Tensor = block(x_BCHW)
+        else:
+            contexts = partial(_contexts, block)
+            out_BCHW = checkpoint(block, x_BCHW, use_reentrant=False, context_fn=contexts)
+        return out_BCHW
+
+
+def _contexts(
+    block: nn.Module,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Of the first and of the second forward pass of a checkpointed block."""
+    return nullcontext(), _statistics_kept(block)
+
+
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """The batch is not to count in the running statistics once more."""
+    norms = [part for part in block.modules() if isinstance(part, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            if norm.training and norm.num_batches_tracked is not None:
+                norm.num_batches_tracked -= 1
 
 
 def _stage(before: int, channels: int, blocks: int, stride: int) -> nn.Sequential:

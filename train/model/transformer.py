@@ -1,9 +1,10 @@
 """Pre-norm transformer blocks, named as in the published state dicts.
 
-B batch, N tokens, D width, H heads, K = D/H.
+B batch, N tokens, D width, H heads, K = D/H, M tokens of all sequences without padding.
 
-Two savings are exact: causal attention is a flag of the attention kernel, not a mask tensor, and
-where one token of a sequence is pooled, the last block computes queries and MLP for it alone.
+Three savings are exact: causal attention is a flag of the attention kernel, not a mask tensor;
+where one token of a sequence is pooled, the last block computes queries and MLP for it alone; and
+sequences of different lengths can be packed end to end, (M, D), and padded for attention only.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class QuickGELU(nn.Module):
@@ -21,6 +23,26 @@ class QuickGELU(nn.Module):
 
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
+
+
+class Packing:
+    """Where the tokens of sequences that end at `last_B` lie, padded (B, N) and end to end (M)."""
+
+    def __init__(self, last_B: Tensor, tokens: int) -> None:
+        index_N = torch.arange(tokens, device=last_B.device)
+        self.shape = (len(last_B), tokens)
+        self.flat_M = (index_N <= last_B[:, None]).flatten().nonzero().squeeze(1)
+        self.last_B = (last_B + 1).cumsum(0) - 1  # of each sequence, among the M
+
+    def pack(self, x_BND: Tensor) -> Tensor:
+        """(B, N, D) to (M, D)."""
+        return x_BND.flatten(0, 1).index_select(0, self.flat_M)
+
+    def pad(self, x_MD: Tensor) -> Tensor:
+        """(M, D) to (B, N, D), zeros behind the end of each sequence."""
+        batch, tokens = self.shape
+        zeros = x_MD.new_zeros(batch * tokens, x_MD.shape[-1])
+        return zeros.index_copy(0, self.flat_M, x_MD).view(batch, tokens, -1)
 
 
 class Attention(nn.Module):
@@ -39,23 +61,29 @@ class Attention(nn.Module):
         batch, tokens, width = x_BND.shape
         return x_BND.view(batch, tokens, self.heads, width // self.heads).transpose(1, 2)  # B H N K
 
-    def forward(self, x_BND: Tensor, causal: bool) -> Tensor:
-        q, k, v = F.linear(x_BND, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+    def forward(self, x_BND: Tensor, causal: bool, packing: Packing | None = None) -> Tensor:
+        """Shaped as `x_BND`, which is (M, D) where a packing is given."""
+        qkv = F.linear(x_BND, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = (packing.pad(qkv) if packing else qkv).chunk(3, dim=-1)
         out_BHNK = F.scaled_dot_product_attention(
             self._split(q), self._split(k), self._split(v), is_causal=causal
         )
-        out: Tensor = self.out_proj(out_BHNK.transpose(1, 2).flatten(2))
+        out_BND = out_BHNK.transpose(1, 2).flatten(2)
+        out: Tensor = self.out_proj(packing.pack(out_BND) if packing else out_BND)
         return out
 
-    def one(self, x_BND: Tensor, at_B: Tensor, causal: bool) -> Tensor:
+    def one(
+        self, x_BND: Tensor, at_B: Tensor, causal: bool, packing: Packing | None = None
+    ) -> Tensor:
         """The output (B, 1, D) of token `at_B[b]` of each sequence b."""
         width = x_BND.shape[-1]
         weight, bias = self.in_proj_weight, self.in_proj_bias
-        q = F.linear(take(x_BND, at_B), weight[:width], bias[:width])
-        k, v = F.linear(x_BND, weight[width:], bias[width:]).chunk(2, dim=-1)
+        q = F.linear(take(x_BND, at_B, packing), weight[:width], bias[:width])
+        kv = F.linear(x_BND, weight[width:], bias[width:])
+        k, v = (packing.pad(kv) if packing else kv).chunk(2, dim=-1)
         mask_B11N = None
         if causal:
-            index_N = torch.arange(x_BND.shape[1], device=x_BND.device)
+            index_N = torch.arange(k.shape[1], device=x_BND.device)
             mask_B11N = (index_N <= at_B[:, None])[:, None, None]
         out_BH1K = F.scaled_dot_product_attention(
             self._split(q), self._split(k), self._split(v), attn_mask=mask_B11N
@@ -64,8 +92,10 @@ class Attention(nn.Module):
         return out
 
 
-def take(x_BND: Tensor, at_B: Tensor) -> Tensor:
-    """Token `at_B[b]` of each sequence b: (B, 1, D)."""
+def take(x_BND: Tensor, at_B: Tensor, packing: Packing | None = None) -> Tensor:
+    """Token `at_B[b]` of each sequence b, the last of it where they are packed: (B, 1, D)."""
+    if packing:
+        return x_BND.index_select(0, packing.last_B).unsqueeze(1)
     return x_BND.gather(1, at_B[:, None, None].expand(-1, 1, x_BND.shape[-1]))
 
 
@@ -93,37 +123,59 @@ class Block(nn.Module):
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
-    def forward(self, x_BND: Tensor, causal: bool) -> Tensor:
-        x_BND = x_BND + self._drop(self.attn(self.ln_1(x_BND), causal))
+    def forward(self, x_BND: Tensor, causal: bool, packing: Packing | None = None) -> Tensor:
+        x_BND = x_BND + self._drop(self.attn(self.ln_1(x_BND), causal, packing))
         out: Tensor = x_BND + self._drop(self.mlp(self.ln_2(x_BND)))
         return out
 
-    def one(self, x_BND: Tensor, at_B: Tensor, causal: bool) -> Tensor:
+    def one(
+        self, x_BND: Tensor, at_B: Tensor, causal: bool, packing: Packing | None = None
+    ) -> Tensor:
         """What `forward` gives for token `at_B[b]` of each sequence b: (B, D)."""
-        x_B1D = take(x_BND, at_B) + self._drop(self.attn.one(self.ln_1(x_BND), at_B, causal))
+        attended_B1D = self.attn.one(self.ln_1(x_BND), at_B, causal, packing)
+        x_B1D = take(x_BND, at_B, packing) + self._drop(attended_B1D)
         return (x_B1D + self._drop(self.mlp(self.ln_2(x_B1D)))).squeeze(1)
 
 
 class Transformer(nn.Module):
+    """Blocks one after the other.
+
+    Attributes:
+        checkpointing: keep each block's input alone for backward, and compute the rest again.
+        packing: leave out what follows the pooled token of each sequence, where it can't count.
+    """
+
     def __init__(
         self, width: int, layers: int, heads: int, activation: str, dropout: float
     ) -> None:
         super().__init__()
         self.width, self.layers = width, layers
+        self.checkpointing = self.packing = False
         self.resblocks = nn.ModuleList(
             Block(width, heads, activation, dropout) for _ in range(layers)
         )
 
+    def _run(self, block: nn.Module, x_BND: Tensor, *args: object) -> Tensor:
+        again = self.checkpointing and torch.is_grad_enabled()
+        out: Tensor = (
+            checkpoint(block, x_BND, *args, use_reentrant=False) if again else block(x_BND, *args)
+        )
+        return out
+
     def forward(self, x_BND: Tensor, causal: bool) -> Tensor:
         """All tokens: (B, N, D)."""
         for block in self.resblocks:
-            x_BND = block(x_BND, causal)
+            x_BND = self._run(block, x_BND, causal)
         return x_BND
 
     def pooled(self, x_BND: Tensor, at_B: Tensor, causal: bool) -> Tensor:
         """Token `at_B[b]` of each sequence b: (B, D); equals `forward` taken there."""
+        packing = None
+        if self.packing and causal and not torch.compiler.is_compiling():
+            packing = Packing(at_B, x_BND.shape[1])
+            x_BND = packing.pack(x_BND)
         *first, last = self.resblocks
         for block in first:
-            x_BND = block(x_BND, causal)
+            x_BND = self._run(block, x_BND, causal, packing)
         assert isinstance(last, Block)
-        return last.one(x_BND, at_B, causal)
+        return last.one(x_BND, at_B, causal, packing)

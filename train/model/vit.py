@@ -38,15 +38,10 @@ class VisionTransformer(Tower):
         )
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(scale * torch.randn(width, config.embed_dim))
-        self.pool = config.pool
+        self.pool, self.patch_dropout = config.pool, config.patch_dropout
 
     def forward(self, img_BCSS: Tensor) -> Tensor:
-        img_BCSS = self.normalised(img_BCSS)
-        if self.stem is not None:
-            img_BCSS = self.stem(img_BCSS)
-        x_BND = self.conv1(img_BCSS).flatten(2).transpose(1, 2)
-        first_B1D = self.class_embedding.to(x_BND.dtype).expand(x_BND.shape[0], 1, -1)
-        x_BND = self.ln_pre(torch.cat([first_B1D, x_BND], dim=1) + self.positional_embedding)
+        x_BND = self._tokens(img_BCSS)
         if self.pool == "class":
             at_B = torch.zeros(x_BND.shape[0], dtype=torch.long, device=x_BND.device)
             pooled_BD = self.transformer.pooled(x_BND, at_B, causal=False)
@@ -55,6 +50,34 @@ class VisionTransformer(Tower):
             pooled_BD = all_BND.mean(dim=1) if self.pool == "mean" else all_BND.amax(dim=1)
         out_BE: Tensor = self.ln_post(pooled_BD) @ self.proj
         return out_BE
+
+    def places(self, img_BCSS: Tensor) -> Tensor:
+        """Features of the class token, as `forward` gives them, and of every patch: (B, N, E)."""
+        x_BND = self.transformer(self._tokens(img_BCSS), causal=False)
+        out_BNE: Tensor = self.ln_post(x_BND) @ self.proj
+        return out_BNE
+
+    def _tokens(self, img_BCSS: Tensor) -> Tensor:
+        """What the transformer works on: the class token, and all patches or those kept."""
+        img_BCSS = self.normalised(img_BCSS)
+        if self.stem is not None:
+            img_BCSS = self.stem(img_BCSS)
+        x_BND = self.conv1(img_BCSS).flatten(2).transpose(1, 2)
+        first_B1D = self.class_embedding.to(x_BND.dtype).expand(x_BND.shape[0], 1, -1)
+        x_BND = torch.cat([first_B1D, x_BND], dim=1) + self.positional_embedding
+        if self.training and self.patch_dropout:
+            x_BND = self._some(x_BND)
+        out_BND: Tensor = self.ln_pre(x_BND)
+        return out_BND
+
+    def _some(self, x_BND: Tensor) -> Tensor:
+        """The class token and a share of the patches, drawn anew for each picture."""
+        batch, tokens, width = x_BND.shape
+        keep = max(1, int((tokens - 1) * (1 - self.patch_dropout)))
+        draw_BN = torch.rand(batch, tokens - 1, device=x_BND.device)
+        kept_BN = draw_BN.topk(keep).indices + 1
+        kept_BND = x_BND.gather(1, kept_BN[:, :, None].expand(-1, -1, width))
+        return torch.cat([x_BND[:, :1], kept_BND], dim=1)
 
 
 def _stem_layers(config: ModelConfig) -> list[nn.Module]:
