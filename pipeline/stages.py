@@ -7,7 +7,7 @@ tables together; captions and URLs themselves are joined back once, at the end.
 
 from __future__ import annotations
 
-from pipeline import catalogue, fetch, images, ingest, pack, pairs, queries
+from pipeline import catalogue, fetch, images, ingest, matching, pack, pairs, queries
 from pipeline.context import Stage
 from wit.text import NORMALISER_VERSION
 
@@ -36,7 +36,13 @@ STAGES: tuple[Stage, ...] = (
         version=NORMALISER_VERSION,
     ),
     # Which query occurs in which caption.
-    Stage("20_match", ("15_clean", "18_queries"), "20_match.sql"),
+    Stage(
+        "20_match",
+        ("15_clean", "18_queries"),
+        matching.match,
+        params=matching.params,
+        sql=matching.SQL_FILES,
+    ),
     # Rules on a row by itself.
     Stage(
         "30_filter",

@@ -6,7 +6,12 @@ WITH cleaned AS (
         row,
         CASE
             WHEN regexp_full_match(raw_text, '[ -~]*') AND NOT contains(raw_text, '&')
-                THEN trim(regexp_replace(raw_text, ' +', ' ', 'g'))
+                THEN trim(
+                    CASE
+                        WHEN contains(raw_text, '  ') THEN regexp_replace(raw_text, ' +', ' ', 'g')
+                        ELSE raw_text
+                    END
+                )
             ELSE clean_caption(raw_text)
         END AS text
     FROM read_parquet($ingest)
