@@ -17,7 +17,7 @@ from wit.errors import InputError
 from wit.text import words
 
 MAX_WORDS = 8  # of a query; longer names hardly ever stand in a caption whole
-_LISTED = pa.schema(
+LISTED = pa.schema(
     [
         ("rank", pa.int32()),
         ("query", pa.string()),
@@ -55,7 +55,7 @@ def queries(context: Context) -> Counts | None:
             tables = {"clean": context.table("15_clean")}
             copy(con, "18_queries_corpus.sql", {**tables, **context.params}, target)
             return None
-        listed = _read(con, path)
+        listed = read_list(con, path)
         con.register("listed", listed)
         copy(con, "18_queries_given.sql", context.params, target)
     return _counts(listed.column("words").to_pylist(), path)
@@ -78,7 +78,7 @@ def _counts(normalised: list[str], path: Path) -> Counts:
     return Counts(len(normalised), kept, dict(sorted(reasons.items())))
 
 
-def _read(con: duckdb.DuckDBPyConnection, path: Path) -> pa.Table:
+def read_list(con: duckdb.DuckDBPyConnection, path: Path) -> pa.Table:
     """A list as rank, query, words, source, count, score; .txt has one query a line."""
     if path.suffix == ".parquet":
         rows = _read_parquet(con, path)
@@ -99,7 +99,7 @@ def _read(con: duckdb.DuckDBPyConnection, path: Path) -> pa.Table:
             pa.array([row[2] for row in rows], pa.int64()),
             pa.array([row[3] for row in rows], pa.float64()),
         ],
-        schema=_LISTED,
+        schema=LISTED,
     )
 
 

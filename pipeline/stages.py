@@ -24,7 +24,13 @@ STAGES: tuple[Stage, ...] = (
     # The same address under one key, its domain, and what is wrong with it.
     Stage("12_urls", ("10_ingest",), "12_urls.sql"),
     # Caption as the model reads it, normalised words, language.
-    Stage("15_clean", ("10_ingest",), "15_clean.sql", version=NORMALISER_VERSION),
+    Stage(
+        "15_clean",
+        ("10_ingest",),
+        "15_clean.sql",
+        sql=("words.sql",),
+        version=NORMALISER_VERSION,
+    ),
     # The query list.
     Stage(
         "18_queries",
