@@ -30,7 +30,7 @@ _URL = re.compile(r"\b(?:https?|ftp)://\S+")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 _QUOTES = re.compile(r"''+")
 _SWITCH = re.compile(r"__[A-Z]+__")
-_LEAD = re.compile(r"^[*#:;=\s]+|[=\s]+$")
+_LEAD = "*#:; \t\r\xa0"  # of lists
 
 
 def plain_lines(wikitext: str) -> Iterator[str]:
@@ -41,10 +41,11 @@ def plain_lines(wikitext: str) -> Iterator[str]:
         text, found = _LINK.subn(_link_text, text)
         if not found:
             break
-    text = _URL.sub(" ", _EXTERNAL.sub(r"\1", text))
+    if "//" in text:
+        text = _URL.sub(" ", _EXTERNAL.sub(r"\1", text))
     text = _SWITCH.sub(" ", _QUOTES.sub("", _TAG.sub(" ", text)))
     for line in html.unescape(text).split("\n"):
-        line = _LEAD.sub("", line)
+        line = (line.strip("= ") if line.startswith("=") else line.lstrip(_LEAD)).strip()
         if line:
             yield line
 
