@@ -28,13 +28,13 @@ _LOW = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)  # masks of the
 
 
 class QueryTable:
-    """The queries as a hash table of 64 to 128 bytes each; it never changes once built."""
+    """The queries as a hash table: 80 to 160 bytes and its text for each."""
 
     def __init__(self, queries: pa.StringArray) -> None:
         """Queries are normalised words, none of them empty."""
         self._power, self._inverse = _powers(_BASE, 1), _powers(_BASE, 1)
         text, bounds = _text(queries)
-        self._heads = _heads(text)
+        self._text = _padded(text)
         starts, ends = bounds[:-1], bounds[1:]
         keys, pairs, most = self._hash_queries(text, starts, ends)
         self._most = most
@@ -129,7 +129,7 @@ class QueryTable:
         open_, done = np.arange(len(starts)), 8
         while len(open_):
             low = _LOW[np.minimum(lengths[open_] - done, 8)]
-            here = heads[starts[open_] + done] ^ self._heads[begins[open_] + done]
+            here = heads[starts[open_] + done] ^ _eight(self._text, begins[open_] + done)
             equal = (here & low) == 0
             same[open_[~equal]] = False
             done += 8
@@ -146,7 +146,7 @@ class QueryTable:
             self._slots[slot[free], _MARK] = marks[free]  # of several, the last stays
             won = free[self._slots[slot[free], _MARK] == marks[free]]
             self._slots[slot[won], _KEY] = keys[won]
-            self._slots[slot[won], _HEAD] = self._heads[starts[won]]
+            self._slots[slot[won], _HEAD] = _eight(self._text, starts[won])
             self._slots[slot[won], _START] = starts[won].view(np.uint64)
             left = left[self._slots[slot[left], _MARK] != marks[left]]
             slot[left] = (slot[left] + 1) & (len(self._slots) - 1)
@@ -222,5 +222,13 @@ def _words(text: Bytes, bounds: Ints) -> tuple[Ints, Ints, Ints]:
 
 def _heads(text: Bytes) -> Hashes:
     """The eight bytes from each place on, as one number; zeros after the end."""
-    padded = np.concatenate([text, np.zeros(8, np.uint8)])
-    return np.ndarray((len(text) + 1,), np.dtype("<u8"), padded, 0, (1,)).astype(np.uint64)
+    return np.ndarray((len(text) + 1,), "<u8", _padded(text), 0, (1,)).astype(np.uint64)
+
+
+def _eight(padded: Bytes, at: Ints) -> Hashes:
+    """`_heads` of a few places of a padded text."""
+    return padded.take(at[:, None] + np.arange(8)).view("<u8")[:, 0].astype(np.uint64)
+
+
+def _padded(text: Bytes) -> Bytes:
+    return np.concatenate([text, np.zeros(8, np.uint8)])

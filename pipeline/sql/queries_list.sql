@@ -11,12 +11,17 @@ firsts AS (
     QUALIFY row_number() OVER (PARTITION BY words ORDER BY turn, place) = 1
 ),
 chosen AS (SELECT * FROM firsts ORDER BY turn, place LIMIT $max_queries),
-cut AS (SELECT max(place) AS place FROM chosen WHERE turn = 9),
+cut AS (
+    SELECT min(entries.place) AS place
+    FROM entries
+    ANTI JOIN chosen ON chosen.words = entries.words
+    WHERE entries.source = 'pairs'
+),
 attributed AS (
     SELECT entries.*
     FROM entries
     SEMI JOIN chosen ON chosen.words = entries.words
-    WHERE entries.source != 'pairs' OR entries.place <= (SELECT place FROM cut)
+    WHERE entries.source != 'pairs' OR entries.place < coalesce((SELECT place FROM cut), 1e18)
     QUALIFY row_number() OVER (PARTITION BY entries.words ORDER BY nth, place) = 1
 )
 SELECT
