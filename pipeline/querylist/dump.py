@@ -27,7 +27,8 @@ from wit.errors import InputError
 from wit.schema import COLUMN_NAMES
 
 PART = 64 << 20  # bytes of a compressed dump that one task takes
-_READ = 1 << 20
+_READ = 1 << 20  # bytes of a file at a time
+_UNPACKED = 8 << 20  # bytes that they may unpack to at a time
 _STREAM = re.compile(rb"BZh[1-9]1AY&SY")  # the head of a bz2 stream and of its first block
 _HEAD = 10  # bytes of it
 _LONGEST_PAGE = 64 << 20  # bytes; MediaWiki itself allows 2 MiB
@@ -74,7 +75,7 @@ def lines(part: Part) -> Iterator[str]:
             yield from _parquet_lines(path)
         elif ".txt" in path.suffixes[-2:]:
             with _open(path) as file:
-                yield from (line.decode("utf-8", "replace").strip() for line in file)
+                yield from (line.decode("utf-8", "replace").strip() for line in _pieces(file))
         elif path.suffix == ".xml":
             with path.open("rb") as file:
                 yield from _articles(iter(lambda: file.read(_READ), b""), path)
@@ -89,6 +90,17 @@ def _open(path: Path) -> IO[bytes]:
     if path.suffix == ".gz":
         return gzip.open(path)  # type: ignore[return-value]
     return bz2.open(path) if path.suffix == ".bz2" else path.open("rb")
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file; one that is very long, as of a text without any, in parts of it."""
+    held = b""
+    while piece := file.readline(_READ):
+        piece = held + piece
+        end = len(piece) if piece.endswith(b"\n") else piece.rfind(b" ") + 1 or len(piece)
+        held = piece[end:]
+        yield piece[:end]
+    yield held
 
 
 def _parquet_lines(path: Path) -> Iterator[str]:
@@ -117,12 +129,12 @@ def _streams(file: IO[bytes], part: Part) -> Iterator[bytes]:
         file.seek(at)
         unpack, read = bz2.BZ2Decompressor(), at
         while not unpack.eof:
-            data = file.read(_READ)
+            data = file.read(_READ) if unpack.needs_input else b""
             read += len(data)
-            if not data:
+            if not data and unpack.needs_input:
                 raise InputError(f"{part.path}: truncated at byte {read:,}: download it again")
             try:
-                yield unpack.decompress(data)
+                yield unpack.decompress(data, _UNPACKED)
             except OSError as error:
                 raise InputError(
                     f"{part.path}: damaged before byte {read:,} ({error}): download it again"

@@ -14,7 +14,9 @@ grams AS (
         )))) AS gram
     FROM tokens
 )
-SELECT grams.row, queries.query_id
+SELECT
+    grams.row,
+    nullif(queries.query_id, -1) AS query_id -- nullable, as there, so that the bytes are the same
 FROM grams
 JOIN read_parquet($queries) AS queries ON queries.words = grams.gram
 ORDER BY grams.row, queries.query_id

@@ -42,10 +42,14 @@ def test_every_engine_gives_the_same_table(run_until: Any, tmp_path: Path, engin
     ]
 
 
-def test_the_engines_of_one_meaning_share_a_fingerprint(run_until: Any) -> None:
+def test_the_engines_of_one_meaning_share_a_fingerprint(run_until: Any, tmp_path: Path) -> None:
     rows, queries = [("http://h.example", "子犬 and a dog")], ["犬", "dog"]
-    first = matches(run_until("20_match", rows, queries=queries))
+    standing = run_until("20_match", rows, queries=queries)
+    first = matches(standing)
     assert "20_match" not in run_until("20_match", match={"engine": "sql"}, queries=queries).built()
+    other = run_until("20_match", match={"engine": "sql"}, queries=queries, corpus=tmp_path / "b")
+    tables = (t.runner.results["20_match"].folder / "rows.parquet" for t in (standing, other))
+    assert len({table.read_bytes() for table in tables}) == 1
     again = run_until("20_match", match={"engine": "aho_corasick"}, queries=queries)
     assert again.built() == ["20_match"]
     assert (first, matches(again)) == ([(0, "dog")], [(0, "犬"), (0, "dog")])

@@ -142,6 +142,14 @@ def test_every_format_of_text_gives_the_same_list(
     assert len(lists[0]) > 10
 
 
+def test_a_text_without_lines(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "t.txt").write_text(" ".join(PLAIN))
+    monkeypatch.setattr(dump, "_READ", 16)
+    rows = make(text=[tmp_path / "t.txt"], words={"min_count": 1}, pairs={"min_count": 99})
+    single = {word: n for word, n in by_hand()[0].items() if len(word) > 1}
+    assert {row["query"]: row["count"] for row in rows} == single
+
+
 def test_the_bytes_do_not_depend_on_threads(make: Make, tmp_path: Path) -> None:
     files = [dump_file(tmp_path / f"{n}.xml.bz2", n) for n in (1, 2)]
     for threads in (1, 2):
