@@ -1,5 +1,5 @@
 -- The macro normalised_words(text): the words of a text as wit.text.words has them, joined by one
--- space. Printable ASCII needs no Unicode rules; the tests hold the two roads to the same result.
+-- space. Printable ASCII needs no Unicode rules nor Python; the tests hold both to the same result.
 CASE
     WHEN regexp_full_match(text, '[ -~]*')
         -- DuckDB 1 joins an empty list to null, DuckDB 2 to nothing
