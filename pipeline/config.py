@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -37,8 +37,11 @@ class TextConfig(Section):
 
 
 class MatchConfig(Section):
-    """How a query list is made from the corpus when --queries is not given."""
+    """How queries are found in captions, and made from the corpus when --queries is not given."""
 
+    engine: Literal["ngrams", "sql", "aho_corasick"] = "ngrams"
+    """ngrams; sql for a list larger than memory (same result); aho_corasick for scripts without
+    spaces"""
     min_count: Annotated[int, Field(ge=1)] = 20
     """distinct captions in which a word or word pair must occur"""
     min_pmi: float = 3.0

@@ -36,6 +36,7 @@ def connect(
     for setting in ("enable_progress_bar = true", "enable_progress_bar_print = false"):
         con.execute(f"SET {setting}")
     udfs.register(con)
+    con.execute(f"CREATE TEMP MACRO normalised_words(text) AS (\n{sql_text('words.sql')}\n)")
     return con
 
 

@@ -16,16 +16,19 @@ from pipeline.engine import copy
 from wit.errors import InputError
 from wit.text import words
 
-MAX_WORDS = 4  # the longest run of words that 20_match.sql looks up
-_LISTED = pa.schema(
+MAX_WORDS = 8  # of a query; longer names hardly ever stand in a caption whole
+LISTED = pa.schema(
     [
         ("rank", pa.int32()),
         ("query", pa.string()),
         ("words", pa.string()),
         ("source", pa.string()),
         ("count", pa.int64()),
+        ("score", pa.float64()),
     ]
 )
+
+_Row = tuple[str, str, int | None, float | None]  # query, source, count, score
 
 
 def files(config: ShardsConfig) -> list[Path]:
@@ -37,13 +40,13 @@ def params(config: ShardsConfig) -> dict[str, Any]:
     """What a list from the corpus depends on; a given list depends on its file alone."""
     if config.queries:
         return {"max_words": MAX_WORDS}
-    return config.match.model_dump()
+    return config.match.model_dump(exclude={"engine"})
 
 
 def queries(context: Context) -> Counts | None:
-    """Write query_id, query, words, source, rank, count.
+    """Write query_id, query, words, source, rank, count, score.
 
-    Of a given list, queries that have no word, more than four, or repeat an earlier one are
+    Of a given list, queries that have no word, more than eight, or repeat an earlier one are
     left out and counted.
     """
     target, path = context.out / "rows.parquet", context.config.queries
@@ -52,7 +55,7 @@ def queries(context: Context) -> Counts | None:
             tables = {"clean": context.table("15_clean")}
             copy(con, "18_queries_corpus.sql", {**tables, **context.params}, target)
             return None
-        listed = _read(con, path)
+        listed = read_list(con, path)
         con.register("listed", listed)
         copy(con, "18_queries_given.sql", context.params, target)
     return _counts(listed.column("words").to_pylist(), path)
@@ -71,12 +74,12 @@ def _counts(normalised: list[str], path: Path) -> Counts:
         seen.add(query)
     kept = len(normalised) - sum(reasons.values())
     if not kept:
-        raise InputError(f"{path}: no query in it: write one query of 1 to 4 words per line")
+        raise InputError(f"{path}: no query in it: write one query of 1 to 8 words per line")
     return Counts(len(normalised), kept, dict(sorted(reasons.items())))
 
 
-def _read(con: duckdb.DuckDBPyConnection, path: Path) -> pa.Table:
-    """A list as rank, query, words, source, count; .txt has one query a line."""
+def read_list(con: duckdb.DuckDBPyConnection, path: Path) -> pa.Table:
+    """A list as rank, query, words, source, count, score; .txt has one query a line."""
     if path.suffix == ".parquet":
         rows = _read_parquet(con, path)
     elif path.suffix == ".txt":
@@ -84,22 +87,23 @@ def _read(con: duckdb.DuckDBPyConnection, path: Path) -> pa.Table:
             lines = path.read_text("utf-8").splitlines()
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8 ({error}): convert it") from None
-        rows = [(line.strip(), "given", None) for line in lines if line.strip()]
+        rows = [(line.strip(), "given", None, None) for line in lines if line.strip()]
     else:
         raise InputError(f"{path}: a query list is .txt (one query a line) or .parquet")
     return pa.Table.from_arrays(
         [
             pa.array(range(len(rows)), pa.int32()),
-            pa.array([query for query, _, _ in rows], pa.string()),
-            pa.array([" ".join(words(query)) for query, _, _ in rows], pa.string()),
-            pa.array([source for _, source, _ in rows], pa.string()),
-            pa.array([count for _, _, count in rows], pa.int64()),
+            pa.array([row[0] for row in rows], pa.string()),
+            pa.array([" ".join(words(row[0])) for row in rows], pa.string()),
+            pa.array([row[1] for row in rows], pa.string()),
+            pa.array([row[2] for row in rows], pa.int64()),
+            pa.array([row[3] for row in rows], pa.float64()),
         ],
-        schema=_LISTED,
+        schema=LISTED,
     )
 
 
-def _read_parquet(con: duckdb.DuckDBPyConnection, path: Path) -> list[tuple[str, str, int | None]]:
+def _read_parquet(con: duckdb.DuckDBPyConnection, path: Path) -> list[_Row]:
     try:
         table = con.read_parquet(glob.escape(str(path))).to_arrow_table()
     except duckdb.Error as error:
@@ -112,7 +116,9 @@ def _read_parquet(con: duckdb.DuckDBPyConnection, path: Path) -> list[tuple[str,
     size = len(found)
     source = _column(table, "source", pa.string(), path) or ["given"] * size
     count = _column(table, "count", pa.int64(), path) or [None] * size
-    return [(q or "", s or "given", n) for q, s, n in zip(found, source, count, strict=True)]
+    score = _column(table, "score", pa.float64(), path) or [None] * size
+    columns = zip(found, source, count, score, strict=True)
+    return [(q or "", s or "given", n, x) for q, s, n, x in columns]
 
 
 def _column(table: pa.Table, name: str, kind: pa.DataType, path: Path) -> list[Any] | None:

@@ -7,7 +7,7 @@ tables together; captions and URLs themselves are joined back once, at the end.
 
 from __future__ import annotations
 
-from pipeline import catalogue, fetch, images, ingest, pack, pairs, queries
+from pipeline import catalogue, fetch, images, ingest, matching, pack, pairs, queries
 from pipeline.context import Stage
 from wit.text import NORMALISER_VERSION
 
@@ -24,7 +24,13 @@ STAGES: tuple[Stage, ...] = (
     # The same address under one key, its domain, and what is wrong with it.
     Stage("12_urls", ("10_ingest",), "12_urls.sql"),
     # Caption as the model reads it, normalised words, language.
-    Stage("15_clean", ("10_ingest",), "15_clean.sql", version=NORMALISER_VERSION),
+    Stage(
+        "15_clean",
+        ("10_ingest",),
+        "15_clean.sql",
+        sql=("words.sql",),
+        version=NORMALISER_VERSION,
+    ),
     # The query list.
     Stage(
         "18_queries",
@@ -36,7 +42,13 @@ STAGES: tuple[Stage, ...] = (
         version=NORMALISER_VERSION,
     ),
     # Which query occurs in which caption.
-    Stage("20_match", ("15_clean", "18_queries"), "20_match.sql"),
+    Stage(
+        "20_match",
+        ("15_clean", "18_queries"),
+        matching.match,
+        params=matching.params,
+        sql=matching.SQL_FILES,
+    ),
     # Rules on a row by itself.
     Stage(
         "30_filter",

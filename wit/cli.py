@@ -16,6 +16,7 @@ from wit.errors import MissingExtra, WitError
 # name -> (module, one line of help, the extra that brings its dependencies).
 # Each module has `main(argv: Sequence[str]) -> int`.
 COMMANDS = {
+    "queries": ("pipeline.querylist.command", "make a query list, say what it covers", "pipeline"),
     "shards": ("pipeline.run", "build a corpus: metadata to shards and catalogue", "pipeline"),
     "stats": ("pipeline.stats", "print what a corpus holds and what it dropped", "pipeline"),
     "sql": ("pipeline.sql_command", "ask the catalogue a question in SQL", "pipeline"),

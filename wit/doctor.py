@@ -25,6 +25,7 @@ PARTS = {
     "duckdb": ("duckdb", "pipeline", "wit shards, stats, sql"),
     "img2dataset": ("img2dataset", "pipeline", "the download of images"),
     "py3langid": ("py3langid", "pipeline", "the language filter"),
+    "ahocorasick_rs": ("ahocorasick_rs", "matcher", "match.engine aho_corasick"),
     "torch": ("torch", "train", "wit train, eval"),
     "webdataset": ("webdataset", "pipeline", "the download of images"),
     "tensorboard": ("tensorboard", "train", "curves of a run"),

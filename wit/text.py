@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import re
 import unicodedata
 
 import ftfy
@@ -27,6 +28,9 @@ _INVISIBLE = regex.compile(
 _SPACE = regex.compile(r"\s+")
 _POSSESSIVE = regex.compile(r"(\p{L})['\u2019\u02bc]s\b")
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
+# The same two for ASCII, where Unicode has nothing to say.
+_ASCII_POSSESSIVE = re.compile(r"([A-Za-z])'[sS]\b", re.ASCII)
+_ASCII_WORD = re.compile(r"[a-z0-9]+")
 _FTFY = ftfy.TextFixerConfig(unescape_html=False, explain=False)
 
 
@@ -49,6 +53,10 @@ def words(text: str) -> list[str]:
     >>> words('"Dog" (dog), the DOG\\'s hot-dog')
     ['dog', 'dog', 'the', 'dog', 'hot', 'dog']
     """
+    if text.isascii():
+        if "'" in text:
+            text = _ASCII_POSSESSIVE.sub(r"\1", text)
+        return _ASCII_WORD.findall(text.lower())
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     found: list[str] = _WORD.findall(_POSSESSIVE.sub(r"\1", text))
     return found

@@ -6,31 +6,17 @@ WITH cleaned AS (
         row,
         CASE
             WHEN regexp_full_match(raw_text, '[ -~]*') AND NOT contains(raw_text, '&')
-                THEN trim(regexp_replace(raw_text, ' +', ' ', 'g'))
+                THEN trim(
+                    CASE
+                        WHEN contains(raw_text, '  ') THEN regexp_replace(raw_text, ' +', ' ', 'g')
+                        ELSE raw_text
+                    END
+                )
             ELSE clean_caption(raw_text)
         END AS text
     FROM read_parquet($ingest)
 ),
-split AS (
-    SELECT
-        row,
-        text,
-        CASE
-            WHEN regexp_full_match(text, '[ -~]*')
-                -- DuckDB 1 joins an empty list to null, DuckDB 2 to nothing
-                THEN coalesce(
-                    array_to_string(
-                        regexp_extract_all(
-                            regexp_replace(lower(text), '([a-z])''s\b', '\1', 'g'), '[a-z0-9]+'
-                        ),
-                        ' '
-                    ),
-                    ''
-                )
-            ELSE caption_words(text)
-        END AS words
-    FROM cleaned
-),
+split AS (SELECT row, text, normalised_words(text) AS words FROM cleaned),
 guessed AS (
     SELECT row, text, words, CASE WHEN words != '' THEN caption_language(text) END AS guess
     FROM split

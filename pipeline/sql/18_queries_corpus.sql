@@ -23,16 +23,20 @@ pairs AS (
     HAVING count(*) >= $min_count
 ),
 candidates AS (
-    SELECT word AS words, count FROM single WHERE len(word) > 1
+    SELECT word AS words, count, NULL AS score FROM single WHERE len(word) > 1
     UNION ALL
-    SELECT pairs.pair, pairs.count
+    SELECT
+        pairs.pair,
+        pairs.count,
+        -- rounded, since the last digits of a logarithm depend on the CPU
+        round(log2(pairs.count * (SELECT captions FROM total) / (a.count * b.count)), 3)
     FROM pairs
     JOIN single AS a ON a.word = split_part(pairs.pair, ' ', 1)
     JOIN single AS b ON b.word = split_part(pairs.pair, ' ', 2)
     WHERE log2(pairs.count * (SELECT captions FROM total) / (a.count * b.count)) >= $min_pmi
 ),
 ranked AS (
-    SELECT words, count, row_number() OVER (ORDER BY count DESC, words) - 1 AS rank
+    SELECT words, count, score, row_number() OVER (ORDER BY count DESC, words) - 1 AS rank
     FROM candidates
 )
 SELECT
@@ -41,7 +45,8 @@ SELECT
     words,
     'corpus' AS source,
     CAST(rank AS INTEGER) AS rank,
-    count
+    count,
+    CAST(score AS DOUBLE) AS score
 FROM ranked
 WHERE rank < $max_queries
 ORDER BY query_id

@@ -32,6 +32,7 @@ COMMENT ON COLUMN queries.words IS 'the query as normalised words: what is match
 COMMENT ON COLUMN queries.source IS 'where it comes from: given, corpus, or what the list says';
 COMMENT ON COLUMN queries.rank IS 'place in its list, from 0';
 COMMENT ON COLUMN queries.count IS 'occurrences in what the list was made from; null when not known';
+COMMENT ON COLUMN queries.score IS 'what it was chosen by in its source, e.g. pointwise mutual information in bits; null when not known';
 COMMENT ON COLUMN queries.matched IS 'input rows whose caption holds the query';
 COMMENT ON COLUMN queries.kept IS 'pairs in the shards whose caption holds the query';
 

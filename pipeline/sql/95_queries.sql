@@ -6,6 +6,7 @@ SELECT
     queries.source,
     queries.rank,
     queries.count,
+    queries.score,
     count(pairs.row) AS matched,
     count(pairs.row) FILTER (pairs.verdict = 'kept') AS kept
 FROM read_parquet($queries) AS queries

@@ -8,14 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from wit.errors import InputError
-from wit.text import words
-
-VOCABULARY = st.sampled_from(["dog", "hot", "hotdog", "Red", "dog's", '"dog"', "(dog)", "é", "x-y"])
-PHRASES = st.lists(VOCABULARY, min_size=1, max_size=4).map(" ".join)
 
 
 def matches(tables: Any) -> list[tuple[int, str]]:
@@ -23,35 +17,42 @@ def matches(tables: Any) -> list[tuple[int, str]]:
     return [(row["row"], names[row["query_id"]]) for row in tables("20_match")]
 
 
-def plain_search(captions: list[str], queries: list[str]) -> set[tuple[int, str]]:
-    return {
-        (row, query)
-        for row, caption in enumerate(captions)
-        for query in queries
-        if f" {' '.join(words(query))} " in f" {' '.join(words(caption))} "
-    }
+@pytest.mark.parametrize("engine", ["ngrams", "sql", "aho_corasick"])
+def test_every_engine_gives_the_same_table(run_until: Any, tmp_path: Path, engine: str) -> None:
+    queries = ["dog", "hot dog", "the quick brown fox", "straße", "犬", "quick brown"]
+    captions = [
+        "The quick brown fox, a HOT-dog",
+        "STRASSE dog dog",
+        "hotdog",
+        "",
+        "犬 dog",
+        "quick",
+    ]
+    rows = [("http://h.example", text) for text in captions]
+    tables = run_until("20_match", rows, queries=queries, match={"engine": engine})
+    assert matches(tables) == [
+        (0, "dog"),
+        (0, "hot dog"),
+        (0, "the quick brown fox"),
+        (0, "quick brown"),
+        (1, "dog"),
+        (1, "straße"),
+        (4, "dog"),
+        (4, "犬"),
+    ]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(PHRASES | st.just("! !"), max_size=6), st.sets(PHRASES, max_size=9))
-def test_the_join_finds_what_a_plain_search_finds(
-    sql_on: Any, captions: list[str], phrases: set[str]
-) -> None:
-    queries = sorted({" ".join(w) for phrase in phrases if len(w := words(phrase)) <= 4})
-    tables = {
-        "clean": {
-            "row": pa.array(range(len(captions)), pa.int64()),
-            "words": pa.array([" ".join(words(caption)) for caption in captions], pa.string()),
-        },
-        "queries": {
-            "query_id": pa.array(range(len(queries)), pa.int32()),
-            "words": pa.array(queries, pa.string()),
-        },
-    }
-    found = [(row, queries[i]) for row, i in sql_on("20_match.sql", tables)]
-    assert found == sorted(found, key=lambda pair: (pair[0], queries.index(pair[1])))
-    assert len(found) == len(set(found))
-    assert set(found) == plain_search(captions, queries)
+def test_the_engines_of_one_meaning_share_a_fingerprint(run_until: Any, tmp_path: Path) -> None:
+    rows, queries = [("http://h.example", "子犬 and a dog")], ["犬", "dog"]
+    standing = run_until("20_match", rows, queries=queries)
+    first = matches(standing)
+    assert "20_match" not in run_until("20_match", match={"engine": "sql"}, queries=queries).built()
+    other = run_until("20_match", match={"engine": "sql"}, queries=queries, corpus=tmp_path / "b")
+    tables = (t.runner.results["20_match"].folder / "rows.parquet" for t in (standing, other))
+    assert len({table.read_bytes() for table in tables}) == 1
+    again = run_until("20_match", match={"engine": "aho_corasick"}, queries=queries)
+    assert again.built() == ["20_match"]
+    assert (first, matches(again)) == ([(0, "dog")], [(0, "犬"), (0, "dog")])
 
 
 def test_words_bound_a_match(run_until: Any) -> None:
@@ -72,7 +73,15 @@ def test_words_bound_a_match(run_until: Any) -> None:
 
 
 def test_a_given_list_counts_what_it_leaves_out(run_until: Any) -> None:
-    queries = ["Dog", "", "dog!", "!!", "one two three four five", "hot dog", "DOG'S"]
+    queries = [
+        "Dog",
+        "",
+        "dog!",
+        "!!",
+        "1 2 3 4 5 6 7 8 9",
+        "hot dog",
+        "DOG'S",
+    ]
     tables = run_until("18_queries", [("http://h.example", "a dog")], queries=queries)
     assert [(row["query"], row["words"], row["rank"]) for row in tables("18_queries")] == [
         ("Dog", "dog", 0),
@@ -85,12 +94,17 @@ def test_a_given_list_counts_what_it_leaves_out(run_until: Any) -> None:
 
 def test_a_list_as_parquet_keeps_source_and_count(run_until: Any, tmp_path: Path) -> None:
     path = tmp_path / "list.parquet"
-    columns = {"query": ["dog", "cat"], "source": ["wordnet", None], "count": [7, None]}
+    columns = {
+        "query": ["dog", "cat"],
+        "source": ["wordnet", None],
+        "count": [7, None],
+        "score": [1.5, None],
+    }
     pq.write_table(pa.table(columns), path)
     rows = run_until("18_queries", [("http://h.example", "a dog")], path)("18_queries")
-    assert [(row["query"], row["source"], row["count"]) for row in rows] == [
-        ("dog", "wordnet", 7),
-        ("cat", "given", None),
+    assert [(row["query"], row["source"], row["count"], row["score"]) for row in rows] == [
+        ("dog", "wordnet", 7, 1.5),
+        ("cat", "given", None, None),
     ]
 
 

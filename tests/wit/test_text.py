@@ -74,6 +74,11 @@ def test_words_are_stable(text: str) -> None:
     assert words(" ".join(once)) == once
 
 
+@given(st.text(st.characters(codec="ascii")) | st.text("aS's-_ "))
+def test_ascii_has_the_words_of_any_text(text: str) -> None:
+    assert words(text) == words(f"{text} é")[:-1]
+
+
 @given(ANY_TEXT)
 def test_words_ignore_case_of_ascii(text: str) -> None:
     plain = text.encode("ascii", "ignore").decode()
