@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,14 @@ if TYPE_CHECKING:
     from eval.evalset import EvalSet
 
 
+SUBCOMMANDS = {"sets": "eval.sets_command", "report": "eval.report_command"}
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the command; raises WitError for what the user can mend."""
+    if argv and argv[0] in SUBCOMMANDS:
+        code: int = importlib.import_module(SUBCOMMANDS[argv[0]]).main(argv[1:])
+        return code
     config = load(EvalConfig, argv, prog="wit eval")
     return evaluate_all(config)
 
@@ -27,8 +34,10 @@ def evaluate_all(config: EvalConfig) -> int:
     # Torch is imported here, after the options are known to be right.
     from rich.console import Console
 
-    from eval import report, task
+    from eval import export, report, task
+    from eval import results as stored
     from eval.features import Encoder
+    from train.cost import image_cost
     from train.dist import World, world
     from train.model import load_model
 
@@ -51,13 +60,20 @@ def evaluate_all(config: EvalConfig) -> int:
         if not processes.main:
             return 0
     encoder = replace(encoder, world=World(0, 1, processes.device))
-    about = {"run": str(config.run), "fingerprint": model.fingerprint, "step": model.step}
+    about = {
+        "run": str(config.run),
+        "name": model.config.name,
+        "fingerprint": model.fingerprint,
+        "step": model.step,
+        "gflop_image": image_cost(model.config).flops / 1e9,
+    }
     results = []
     for data, names in opened:
         for name in names:
             results.append(task.evaluate(name, data, encoder, config, about))
             report.save(results[-1], out)
     write_config(config, out / "config.json")
+    export.write_all(stored.load(out), out)
     report.print_table(results, Console())
     print(f"results: {out}")
     line = report.last_line(results)
