@@ -132,11 +132,11 @@ def class_folder(tmp_path):
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tar():
     return write_tar
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def png():
     return picture
