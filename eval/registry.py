@@ -168,6 +168,7 @@ def apply(registry: Registry, data: EvalSet) -> EvalSet:
         metric=entry.metric,
         positive=names.index(listed[-1]) if len(listed) == len(names) == 2 else data.positive,
         entry=name,
+        group=entry.group,
     )
 
 

@@ -134,8 +134,6 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
         bad=features.bad,
         notes=judge.notes(),
         tables=tables,
-        split=data.split,
-        entry=data.entry,
         main=data.metric,
     )
 

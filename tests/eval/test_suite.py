@@ -165,12 +165,15 @@ def test_report_of_two_models(evaluated, tmp_path):
     main(["report", *map(str, evaluated), f"--out={out}"])
     lines = (out / "results.md").read_text().splitlines()
     average = [
-        line for line in lines if re.match(r"\| \S+ \(model[01]\) \| zeroshot \| 34 \|", line)
+        line
+        for line in lines
+        if re.match(r"\| \S+ \(model[01]\) \| zeroshot, paper \| 27 \|", line)
     ]
     assert len(average) == 2
     paths = (evaluated[0] / "eval").glob("*zeroshot.json")
     kept = [json.loads(path.read_text()) for path in paths]
-    mean = np.mean([one["metrics"][one["main"]]["value"] for one in kept])
+    paper = [one for one in kept if one["group"] == "paper"]
+    mean = np.mean([one["metrics"][one["main"]]["value"] for one in paper])
     assert f"| {100 * mean:.1f} |" in average[0]
     assert "model1" in (out / "report.html").read_text()
 
@@ -188,7 +191,8 @@ def test_compare(evaluated):
         assert [row["first"], row["second"]] == pytest.approx(values)
         assert row["difference"] == pytest.approx(values[1] - values[0])
         assert row["p"] <= row["p_holm"] <= 1
-    averages = {row["task"]: row for row in found["averages"]}
-    assert (averages["zeroshot"]["sets"], averages["retrieval"]["sets"]) == (34, 2)
-    low, high = averages["zeroshot"]["interval_95"]
-    assert low < averages["zeroshot"]["difference"] < high
+    averages = {row["suite"]: row for row in found["averages"]}
+    assert {suite: row["sets"] for suite, row in averages.items()} == {
+        "zeroshot, paper": 27, "zeroshot, shift": 7, "retrieval": 2}  # fmt: skip
+    low, high = averages["zeroshot, paper"]["interval_95"]
+    assert low < averages["zeroshot, paper"]["difference"] < high
