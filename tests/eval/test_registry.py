@@ -44,8 +44,7 @@ def test_the_papers_sets_are_all_there():
         assert (entry.classes, entry.test, entry.metric, len(templates)) == expected, name
         assert len(set(templates)) == len(templates)
         assert all("{c}" in template for template in templates)
-        if entry.names:  # Kinetics-700 alone has no list
-            assert len(known.names(name)) == entry.classes
+        assert len(known.names(name)) == entry.classes
     assert all(known.templates(name) == known.templates("imagenet") for name in SHIFTS)
 
 
