@@ -178,6 +178,15 @@ def test_listing(colour_set, small):
     assert len(rows) == 27 + 7 + 2
 
 
+def test_a_link_has_the_name_it_was_given(colour_set, small, tmp_path):
+    (tmp_path / "sets").mkdir()
+    linked = tmp_path / "sets" / "wds_colours_test"
+    linked.symlink_to(colour_set.rename(tmp_path / "elsewhere"))
+    known = read(small)
+    assert find(known, tmp_path / "sets") == {"colours": linked}
+    assert apply(known, open_set(linked)).entry == "colours"
+
+
 def test_two_sets_of_one_name(colour_set, small):
     colour_set.rename(colour_set.with_name("wds_colours"))
     colour_set.mkdir()
