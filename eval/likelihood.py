@@ -1,7 +1,7 @@
 """Zero-shot classification by models that predict captions (CLIP paper, section 2.3): a class is
 as likely as its prompts are for the picture.
 
-Shapes: N images, C classes, T templates, M prompts, B images of one batch.
+Shapes: N images, K names of classes, T templates, M prompts, B images of one batch.
 """
 
 from __future__ import annotations
@@ -13,33 +13,32 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from eval.features import Encoder
+from eval.evalset import EvalSample
+from eval.features import Encoder, Features
 from eval.prompts import fill
-from eval.sets import EvalSample
-from eval.zeroshot import Features
 from wit.image import decode
 
 PROMPTS = 256  # scored at once
 
 
-def class_scores(
+def prompt_scores(
     encoder: Encoder,
     samples: Sequence[EvalSample],
-    classes: Sequence[str],
+    names: Sequence[str],
     templates: Sequence[str],
     show: str = "",
 ) -> Features:
-    """The mean score of each class's prompts for each image, (N, C).
+    """The score of every name in every template for each image, (N, K, T).
 
     Each image is read with each prompt: where features of images are computed once, this takes
-    C T passes of the text side for each.
+    K T passes of the text side for each.
 
     Args:
         samples: images that are known to decode.
         show: name of a progress bar.
     """
     model = encoder.model
-    prompts = [prompt for name in classes for prompt in fill(templates, name)]
+    prompts = [prompt for name in names for prompt in fill(templates, name)]
     tokens_ML = model.tokenize(prompts)
     console = Console(stderr=True)
     out: list[Features] = []
@@ -56,6 +55,5 @@ def class_scores(
             img_BCSS = torch.from_numpy(np.stack(pixels))
             parts = [model.score(img_BCSS, part_ML) for part_ML in torch.split(tokens_ML, PROMPTS)]
             score_BM = torch.cat(parts, dim=1).float().cpu()
-            score_BCT = score_BM.view(len(batch), len(classes), len(templates))
-            out.append(score_BCT.mean(dim=2).numpy())
+            out.append(score_BM.view(len(batch), len(names), len(templates)).numpy())
     return np.concatenate(out)

@@ -2,52 +2,81 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eval.config import EvalConfig
 from wit.config import load, write_config
 from wit.errors import ConfigError
 
+if TYPE_CHECKING:
+    from eval.evalset import EvalSet
+
+
+SUBCOMMANDS = {"sets": "eval.sets_command", "report": "eval.report_command"}
+
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; raises WitError for what the user can mend."""
+    if argv and argv[0] in SUBCOMMANDS:
+        code: int = importlib.import_module(SUBCOMMANDS[argv[0]]).main(argv[1:])
+        return code
     config = load(EvalConfig, argv, prog="wit eval")
     return evaluate_all(config)
 
 
 def evaluate_all(config: EvalConfig) -> int:
-    """Open and check every set, load the model, run each set's task, print and save."""
+    """Open and check every set, encode it, run its tasks, print and save."""
+    opened = _open_sets(config)
     # Torch is imported here, after the options are known to be right.
-    import torch
     from rich.console import Console
 
-    from eval import prompts, report, sets, task
+    from eval import export, report, task
+    from eval import results as stored
     from eval.features import Encoder
     from train import load_model
+    from train.cost import image_cost
+    from train.dist import World, world
 
     out = config.out or _beside(config.run)
-    _check_names(config.set)
-    opened = [sets.open_set(path, config.split) for path in config.set]
-    if config.templates:
-        templates = prompts.read_templates(config.templates)
-        opened = [replace(data, templates=templates) for data in opened]
-    device = _device(config.device, torch.cuda.is_available())
-    model = load_model(config.run, device, activation=config.activation, vocab=config.vocab)
-    encoder = Encoder(
-        model=model,
-        cache=out / "cache",
-        batch_size=config.batch_size,
-        max_pixels=config.max_pixels,
-        max_bad=config.max_bad,
-    )
-    about = {"run": str(config.run), "source": model.source, "step": model.step}
-    about |= {"fingerprint": model.fingerprint}
-    results = [task.evaluate(data, encoder, config, about) for data in opened]
-    for result in results:
-        report.save(result, out)
+    with world(config.device) as processes:
+        model = load_model(
+            config.run, processes.device, activation=config.activation, vocab=config.vocab
+        )
+        encoder = Encoder(
+            model=model,
+            cache=out / "cache",
+            batch_size=config.batch_size,
+            max_pixels=config.max_pixels,
+            max_bad=config.max_bad,
+            precision=config.precision,
+            world=processes,
+        )
+        for data, _ in opened:
+            for part in (data, data.train, data.val):
+                if part is not None:
+                    encoder.images(part)
+        if not processes.main:
+            return 0
+    encoder = replace(encoder, world=World(0, 1, processes.device))
+    about = {
+        "run": str(config.run),
+        "name": model.config.name,
+        "source": model.source,
+        "fingerprint": model.fingerprint,
+        "step": model.step,
+        "gflop_image": image_cost(model.config).flops / 1e9,
+    }
+    results = []
+    for data, names in opened:
+        for name in names:
+            results.append(task.evaluate(name, data, encoder, config, about))
+            report.save(results[-1], out)
     write_config(config, out / "config.json")
+    export.write_all(stored.load(out, skip_older=True), out)
     report.print_table(results, Console())
     print(f"results: {out}")
     line = report.last_line(results)
@@ -60,14 +89,42 @@ def _beside(run: Path) -> Path:
     return run.with_name(f"{run.stem}-eval") if run.is_file() else run / "eval"
 
 
+def _open_sets(config: EvalConfig) -> list[tuple[EvalSet, list[str]]]:
+    """Every set, checked, with the tasks to run on it."""
+    from eval import prompts, registry, sets, task
+
+    known = registry.read(config.registry)
+    paths = list(config.set)
+    if config.suite is not None:
+        for name, path in registry.find(known, config.suite).items():
+            if path is not None and task.chosen(known.entries[name].kind, config.task):
+                paths.append(path)
+    if not paths:
+        raise ConfigError(
+            "set is missing: give --set DIR, or --suite DIR for a folder that holds sets of the"
+            " registry (`wit eval sets DIR` lists them) for these tasks"
+        )
+    _check_names(paths)
+    templates = prompts.read_templates(config.templates) if config.templates else None
+    opened = []
+    for path in paths:
+        data = sets.open_set(path, config.split, task.splits_of(config.task))
+        if config.protocol == "paper":
+            data = registry.apply(known, data)
+        if templates and data.kind != "retrieval":
+            data = replace(data, templates=templates)
+        names = task.chosen(data.kind, config.task)
+        if not names:
+            tasks = ", ".join(config.task)
+            raise ConfigError(f"{path}: task {tasks} is not for a {data.kind} set; leave one out")
+        opened.append((data, names))
+    return opened
+
+
 def _check_names(paths: Sequence[Path]) -> None:
-    names = [path.resolve().name for path in paths]
+    from eval.evalset import name_of
+
+    names = [name_of(path) for path in paths]
     for path, name in zip(paths, names, strict=True):
         if names.count(name) > 1:
             raise ConfigError(f"two sets are named {name} ({path}); rename one, or evaluate apart")
-
-
-def _device(wanted: str, cuda: bool) -> str:
-    if wanted == "cuda" and not cuda:
-        raise ConfigError("device = 'cuda', but torch sees no CUDA device; use --device cpu")
-    return ("cuda" if cuda else "cpu") if wanted == "auto" else wanted

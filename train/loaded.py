@@ -104,6 +104,15 @@ class LoadedModel:
         return F.normalize(features_BE.float(), dim=-1) if normalize else features_BE
 
     @torch.no_grad()
+    def image_features(self, img_BCSS: Tensor) -> tuple[Tensor, Tensor]:
+        """Features before and after the projection into the shared space: (B, D) and (B, E).
+
+        D is a ViT's width, or what a ResNet's attention pooling gives before it is projected.
+        """
+        pooled_BD = self.clip.visual.pooled(img_BCSS.to(self.device))
+        return pooled_BD, self.clip.visual.project(pooled_BD)
+
+    @torch.no_grad()
     def encode_text(self, tokens_BL: Tensor, normalize: bool = False) -> Tensor:
         """Ids (B, L) to features (B, E) on the model's device, of length 1 with `normalize`.
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "runs": ("train.runs_command", "list runs, their metrics and what differs", ""),
     "plan": ("train.plan_command", "work out time, memory and cost of a training", ""),
     "eval": ("eval.run", "evaluate a trained model", "eval"),
+    "compare": ("eval.compare", "compare two evaluated models, with paired tests", "eval"),
     "classify": ("train.classify_command", "say which labels fit a picture best", "train"),
     "embed": ("train.embed_command", "write features of pictures or captions", "train"),
     "export": ("train.export_command", "write a model in the formats of other tools", "train"),

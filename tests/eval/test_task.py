@@ -4,6 +4,7 @@ The model sees a picture's mean colour and, in a text, the words red, green and 
 tokenizer, the sets, the images and the cache are real.
 """
 
+import io
 import json
 
 import numpy as np
@@ -11,13 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from eval import report, task
 from eval.config import EvalConfig
 from eval.features import Encoder
 from eval.sets import open_set
 from eval.stats import wilson
-from wit.errors import CheckpointError, TooManyBadSamples
+from eval.zeroshot import best_renaming
+from wit.errors import CheckpointError, InputError, TooManyBadSamples
 from wit.image import to_square
 from wit.tokenizer import Tokenizer
 
@@ -27,6 +30,8 @@ WORDS = ("red", "green", "blue")
 class ColourModel:
     image_size = 8
     predictive = False
+    device = torch.device("cpu")
+    logit_scale = 10.0
 
     def __init__(self, fingerprint="colours"):
         self.fingerprint = fingerprint
@@ -43,10 +48,11 @@ class ColourModel:
     def tokenize(self, texts):
         return torch.from_numpy(self.tokenizer.encode(texts, 12))
 
-    def encode_image(self, img_BCHW):
+    def image_features(self, img_BCHW):
         assert img_BCHW.dtype == torch.uint8
         self.batches.append(len(img_BCHW))
-        return img_BCHW.float().mean(dim=(2, 3)) / 50
+        pre_BD = img_BCHW.float().mean(dim=(2, 3))
+        return pre_BD, pre_BD / 50
 
     def encode_text(self, tokens_BL):
         self.batches.append(len(tokens_BL))
@@ -63,7 +69,9 @@ def measure(tmp_path):
     def run(path, model, *, max_bad=0, batch_size=5):
         config = EvalConfig(set=[path], max_bad=max_bad, resamples=200)
         encoder = Encoder(model, tmp_path / "cache", batch_size, config.max_pixels, max_bad)
-        return task.evaluate(open_set(path), encoder, config, {"fingerprint": model.fingerprint})
+        data = open_set(path)
+        (name,) = task.chosen(data.kind, ())
+        return task.evaluate(name, data, encoder, config, {"fingerprint": model.fingerprint})
 
     return run
 
@@ -87,6 +95,89 @@ def test_classification(colour_set, model, measure, tar, png):
     assert table["predicted"][-3:] == [0, 0, 2]
     assert [rank == 0 for rank in table["rank"]] == [True] * 13 + [False] * 2
     assert report.last_line([result]) == "zero-shot top-1 86.7% (chance 33.3%)"
+
+
+def test_multilabel(multilabel_set, model, measure):
+    result = measure(multilabel_set, model)
+    assert list(values(result)) == ["11-point mAP", "mAP"]
+    table = result.predictions.to_pydict()
+    assert table["truth"][3:] == [[1, 1, 0], [0, 1, 1], [1, -1, 0]]
+    np.testing.assert_allclose(np.sum(table["score"], axis=1), 1)
+    expected = [
+        average_precision_score([t[c] for t in table["truth"] if t[c] >= 0],
+                                [s[c] for t, s in zip(table["truth"], table["score"], strict=True)
+                                 if t[c] >= 0])
+        for c in range(3)
+    ]  # fmt: skip
+    assert values(result)["mAP"] == pytest.approx(np.mean(expected))
+    assert result.main_metric.name == "mAP"
+
+
+def test_what_can_not_be_measured_says_so(multilabel_set, model, measure, tar, png, colour_set):
+    out = io.BytesIO()
+    np.save(out, np.zeros(3))
+    tar(multilabel_set / "test" / "0.tar", [("a.png", png("red")), ("a.npy", out.getvalue())])
+    with pytest.raises(InputError, match="several: no image shows any class"):
+        measure(multilabel_set, model)
+    (colour_set / "classnames.txt").write_text("red\ngreen")
+    (colour_set / "test" / "nshards.txt").write_text("1")
+    tar(colour_set / "test" / "0.tar", [("a.png", png("red")), ("a.cls", b"0")])
+    assert list(values(measure(colour_set, model))) == ["top-1", "mean per class"]  # no ROC AUC
+
+
+def test_two_classes_have_a_roc_auc(colour_set, model, measure, tar, png):
+    (colour_set / "classnames.txt").write_text("red\ngreen")
+    (colour_set / "test" / "nshards.txt").write_text("1")
+    members = []
+    for i in range(8):
+        members += [(f"{i}.png", png((200, 25 * i, 0))),
+                    (f"{i}.cls", b"1" if i in (3, 6, 7) else b"0")]  # fmt: skip
+    tar(colour_set / "test" / "0.tar", members)
+    result = measure(colour_set, model)
+    table = result.predictions.to_pydict()
+    expected = roc_auc_score(table["label"], table["positive"])
+    assert values(result)["ROC AUC"] == pytest.approx(expected)
+    assert expected == pytest.approx(13 / 15)
+
+
+def test_labels_in_another_order_are_suspected(colour_set, model, measure):
+    (colour_set / "classnames.txt").write_text("green\nblue\nred")
+    result = measure(colour_set, model)  # 24 images are too few to say so
+    assert (values(result)["top-1"], result.notes) == (0.0, ())
+    assert best_renaming(np.array([0, 1, 2, 2]), np.array([1, 2, 0, 1]), 3) == (0.0, 0.75)
+
+
+def test_labels_in_another_order_are_reported(colour_set, model, measure, tar, png):
+    colours = [(230, 20, 20), (20, 200, 20), (20, 20, 230)]
+    tar(colour_set / "test" / "1.tar", [member for i in range(12) for member in (
+        (f"x{i}.png", png(colours[i % 3])), (f"x{i}.cls", str(i % 3).encode()))])  # fmt: skip
+    tar(colour_set / "test" / "0.tar", [member for i in range(18) for member in (
+        (f"y{i}.png", png(colours[i % 3])), (f"y{i}.cls", str(i % 3).encode()))])  # fmt: skip
+    (colour_set / "classnames.txt").write_text("green\nblue\nred")
+    (note,) = measure(colour_set, model).notes
+    assert "top-1 is 0.0%, and with the names in another order it would be 100.0%" in note
+
+
+def test_groups_are_drawn_whole(class_folder, model, measure, tmp_path):
+    """Nine pictures of three videos: the interval is that of three."""
+    rows = [f"{path.relative_to(tmp_path)},{path.parent.name[:-5]},{path.parent.name}"
+            for path in sorted(class_folder.glob("*/*.JPG"))]  # fmt: skip
+    path = tmp_path / "videos.csv"
+    path.write_text("image,label,group\n" + "\n".join(rows) + "\n")
+    top = measure(path, model).metrics[0]
+    assert (top.value, top.n, top.interval) == (
+        1.0, 9, wilson(3, 3)._replace(method="wilson over clusters"))  # fmt: skip
+
+
+def test_prompts_are_compared(colour_set, model, measure):
+    (colour_set / "zeroshot_classification_templates.txt").write_text("{c}\ngreen {c}\n")
+    table, spread, each = measure(colour_set, model).tables
+    assert table.columns == ("prompt", "top-1 %", "low %", "high %")
+    assert [row[0] for row in table.rows] == [
+        "class name only", "a photo of a {c}.", "ensemble of 2"]  # fmt: skip
+    assert (table.rows[0][1], table.rows[0][2]) == (1.0, wilson(24, 24).low)
+    assert {row[0]: row[1] for row in each.rows}["{c}"] == 1.0
+    assert spread.rows[2] == ("best template", 1.0)
 
 
 def test_class_folder(class_folder, model, measure):
@@ -115,7 +206,8 @@ def test_retrieval(caption_set, model, measure):
     table = result.predictions.to_pydict()
     assert table["direction"] == ["image to text"] * 3 + ["text to image"] * 6
     assert table["query"][3:6] == ["s0000000#0", "s0000001#0", "s0000001#1"]
-    assert table["first"][3:] == ["s0000000"] + ["s0000001"] * 2 + ["s0000002"] * 3
+    first = [found[0] for found in table["found"][3:]]
+    assert first == ["s0000000"] + ["s0000001"] * 2 + ["s0000002"] * 3
 
 
 def test_swapped_captions_are_found_out(caption_set, model, measure, tar, png):
@@ -129,7 +221,7 @@ def test_swapped_captions_are_found_out(caption_set, model, measure, tar, png):
 
 def test_second_evaluation_encodes_nothing(colour_set, model, measure):
     first = measure(colour_set, model)
-    assert model.batches == [5, 5, 5, 5, 4, 5, 1]  # 24 images, then 3 classes x 2 templates
+    assert model.batches == [5, 5, 5, 5, 4, 5, 5, 2]  # 24 images, 3 classes x (2 + 2) prompts
     model.batches.clear()
     second = measure(colour_set, model)
     assert model.batches == []
@@ -143,11 +235,11 @@ def test_what_the_cache_depends_on(colour_set, measure, tar, png):
     (colour_set / "zeroshot_classification_templates.txt").write_text("{c}")
     model.batches.clear()
     second = measure(colour_set, model)
-    assert model.batches == [3]  # other prompts: the images stand
+    assert sum(model.batches) == 3 * 2  # other prompts: the images stand
     assert second.as_json()["protocol_hash"] != first.as_json()["protocol_hash"]
     other = ColourModel("another checkpoint")
     measure(colour_set, other)
-    assert sum(other.batches) == 24 + 3
+    assert sum(other.batches) == 24 + 3 * 2
     tar(colour_set / "test" / "1.tar", [("a.png", png("red")), ("a.cls", b"0")])
     model.batches.clear()
     measure(colour_set, model)
@@ -163,10 +255,10 @@ def test_batch_size_changes_nothing(colour_set, caption_set, tmp_path, measure):
 
 def test_a_half_written_cache_is_not_read(colour_set, model, measure, tmp_path):
     measure(colour_set, model)
-    folders = [path for path in (tmp_path / "cache").iterdir() if (path / "image.npy").exists()]
+    folders = [path for path in (tmp_path / "cache").iterdir() if (path / "post.npy").exists()]
     (folder,) = folders
     torn = folder.rename(folder.with_name(folder.name + ".tmp"))
-    (torn / "image.npy").write_bytes(b"torn")
+    (torn / "post.npy").write_bytes(b"torn")
     assert values(measure(colour_set, model))["top-1"] == 1.0
     assert not torn.exists()
 

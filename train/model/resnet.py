@@ -56,10 +56,7 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """Attention of the mean of a map over the mean and all its places: (B, 1, E).
-
-    With `places`, of the mean and of every place: (B, T, E), the first of them the same.
-    """
+    """Attention of the mean of a map over the mean and all its places, and its projection."""
 
     def __init__(self, grid: int, features: int, heads: int, embed_dim: int) -> None:
         super().__init__()
@@ -79,14 +76,17 @@ class AttentionPool(nn.Module):
         return split.transpose(1, 2)  # B heads T K
 
     def forward(self, x_BFGG: Tensor, places: bool = False) -> Tensor:
+        """The pooled map before its projection `c_proj`: (B, 1, F).
+
+        With `places`, of the mean and of every place: (B, T, F), the first of them the same.
+        """
         x_BTF = x_BFGG.flatten(2).transpose(1, 2)
         x_BTF = torch.cat([x_BTF.mean(dim=1, keepdim=True), x_BTF], dim=1)
         x_BTF = x_BTF + self.positional_embedding
         asked_BTF = x_BTF if places else x_BTF[:, :1]
         q, k, v = self.q_proj(asked_BTF), self.k_proj(x_BTF), self.v_proj(x_BTF)
         out = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v))
-        out_BTE: Tensor = self.c_proj(out.transpose(1, 2).flatten(2))
-        return out_BTE
+        return out.transpose(1, 2).flatten(2)
 
 
 class ModifiedResNet(Tower):
@@ -117,13 +117,18 @@ class ModifiedResNet(Tower):
         grid = config.image_size // config.pixels_per_token
         self.attnpool = AttentionPool(grid, config.features, config.heads, config.embed_dim)
 
-    def forward(self, img_BCSS: Tensor) -> Tensor:
-        out_B1E: Tensor = self.attnpool(self._map(img_BCSS))
-        return out_B1E.squeeze(1)
+    def pooled(self, img_BCSS: Tensor) -> Tensor:
+        """The map as attention pooled it, (B, F)."""
+        out_B1F: Tensor = self.attnpool(self._map(img_BCSS))
+        return out_B1F.squeeze(1)
+
+    def project(self, pooled_BD: Tensor) -> Tensor:
+        out_BE: Tensor = self.attnpool.c_proj(pooled_BD)
+        return out_BE
 
     def places(self, img_BCSS: Tensor) -> Tensor:
         """Features of the whole picture, as `forward` gives them, and of every place: (B, T, E)."""
-        out_BTE: Tensor = self.attnpool(self._map(img_BCSS), places=True)
+        out_BTE: Tensor = self.attnpool.c_proj(self.attnpool(self._map(img_BCSS), places=True))
         return out_BTE
 
     def _map(self, img_BCSS: Tensor) -> Tensor:

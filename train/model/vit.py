@@ -40,7 +40,8 @@ class VisionTransformer(Tower):
         self.proj = nn.Parameter(scale * torch.randn(width, config.embed_dim))
         self.pool, self.patch_dropout = config.pool, config.patch_dropout
 
-    def forward(self, img_BCSS: Tensor) -> Tensor:
+    def pooled(self, img_BCSS: Tensor) -> Tensor:
+        """The pooled token after its norm, (B, D)."""
         x_BND = self._tokens(img_BCSS)
         if self.pool == "class":
             at_B = torch.zeros(x_BND.shape[0], dtype=torch.long, device=x_BND.device)
@@ -48,8 +49,11 @@ class VisionTransformer(Tower):
         else:
             all_BND = self.transformer(x_BND, causal=False)
             pooled_BD = all_BND.mean(dim=1) if self.pool == "mean" else all_BND.amax(dim=1)
-        out_BE: Tensor = self.ln_post(pooled_BD) @ self.proj
-        return out_BE
+        out_BD: Tensor = self.ln_post(pooled_BD)
+        return out_BD
+
+    def project(self, pooled_BD: Tensor) -> Tensor:
+        return pooled_BD @ self.proj
 
     def places(self, img_BCSS: Tensor) -> Tensor:
         """Features of the class token, as `forward` gives them, and of every patch: (B, N, E)."""
