@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import ShardsConfig
-from pipeline.ingest import roots, sources
+from pipeline.sources import roots, sources
 from wit.errors import InputError
 from wit.text import rank, uid
 

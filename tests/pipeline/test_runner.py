@@ -25,13 +25,18 @@ ROWS = [(f"http://h.example/{i}", f"dog number {i}") for i in range(20)]
 SQL_STAGES = [
     "10_ingest",
     "12_urls",
+    "13_lists",
     "15_clean",
     "18_queries",
     "20_match",
+    "25_repeats",
+    "28_scores",
     "30_filter",
     "40_dedupe",
+    "48_bring",
     "50_balance",
 ]
+AFTER_FILTER = ["30_filter", "40_dedupe", "48_bring", "50_balance"]
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -48,11 +53,13 @@ def digests(folder: Path) -> dict[str, str]:
         ({}, []),
         ({"engine": {"threads": 3, "memory_limit": "1GB"}}, []),
         ({"fetch": {"processes": 5, "resolve": {"x.example": "127.0.0.1:80"}}}, []),
-        ({"balance": {"cap": 7}}, ["50_balance"]),
-        ({"dedupe": {"captions_per_image": 2}}, ["40_dedupe", "50_balance"]),
-        ({"text": {"min_chars": 12}}, ["30_filter", "40_dedupe", "50_balance"]),
-        ({"queries": ["number"]}, SQL_STAGES[3:]),
-        ({"rows": ROWS[:5]}, SQL_STAGES),
+        ({"balance": {"cap": 7}}, ["48_bring", "50_balance"]),
+        ({"dedupe": {"captions_per_image": 2}}, ["40_dedupe", "48_bring", "50_balance"]),
+        ({"text": {"min_chars": 12}}, AFTER_FILTER),
+        ({"drop": {"two": "text LIKE '%2'"}}, AFTER_FILTER),
+        ({"scores": {"nsfw": {"max": None}}}, []),
+        ({"queries": ["number"]}, ["18_queries", "20_match", *AFTER_FILTER]),
+        ({"rows": ROWS[:5]}, [stage for stage in SQL_STAGES if stage != "13_lists"]),
     ],
 )
 def test_a_change_rebuilds_what_follows_it(
@@ -84,7 +91,7 @@ def test_bytes_do_not_depend_on_threads_or_tries(run_until: Any, tmp_path: Path)
             input=[tmp_path / "many.parquet"],
             text={"languages": [], "boilerplate_urls": 3},
             balance={"cap": 1000},
-            engine={"threads": threads},
+            engine={"threads": threads, "partition_rows": 300_000},
         )
         found.append(digests(tmp_path / "corpus" / "stages"))
     assert found[0] == found[1]
