@@ -6,7 +6,8 @@
 Runs 10_ingest to 50_balance on `--rows` rows of `pipeline.sample.crowd` (a query list of 200,000)
 and on a third of them. Peak memory is that of all processes together, as the system counts it;
 spilled is the most that lay in DuckDB's temporary files at a time. The growth exponent e says that
-n times the rows take n^e times as long. Larger sizes are extrapolated with it, and said to be.
+n times the rows take n^e times the CPU seconds (of all processes, so that what else the machine
+does counts little). Larger sizes are extrapolated with it, and said to be.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import shutil
 import tempfile
 import threading
@@ -46,10 +48,10 @@ class Watch:
     def __init__(self, folder: Path) -> None:
         self._folder, self._done = folder, threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
-        self.peak_mb = self.spilled_mb = 0.0
+        self.peak_mb = self.spilled_mb = self.seconds = self.cpu_seconds = 0.0
 
     def __enter__(self) -> Watch:
-        self._start = time.monotonic()
+        self._start, self._cpu = time.monotonic(), _cpu_seconds()
         self._thread.start()
         return self
 
@@ -59,7 +61,7 @@ class Watch:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self.seconds = time.monotonic() - self._start
+        self.seconds, self.cpu_seconds = time.monotonic() - self._start, _cpu_seconds() - self._cpu
         self._done.set()
         self._thread.join()
 
@@ -69,6 +71,11 @@ class Watch:
             self.spilled_mb = max(self.spilled_mb, _spilled_mb(self._folder))
             if self._done.wait(_POLL):
                 return
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of all children that have ended."""
+    return sum(os.times()[:4])
 
 
 def _family() -> list[Path]:
@@ -105,7 +112,8 @@ def curate(folder: Path, rows: int, engine: dict[str, Any]) -> dict[str, Any]:
     """Run the metadata half on `rows` rows; seconds, peak memory and spilled bytes by stage."""
     started = time.monotonic()
     write_metadata(folder / "in", rows)
-    print(f"{rows:,} rows of metadata written in {duration(time.monotonic() - started)}")
+    took = duration(time.monotonic() - started)
+    print(f"{rows:,} rows of metadata written in {took}", flush=True)
     config = ShardsConfig.model_validate(
         {
             "input": [folder / "in"],
@@ -121,7 +129,7 @@ def curate(folder: Path, rows: int, engine: dict[str, Any]) -> dict[str, Any]:
         with Watch(folder) as watch:
             counts = runner.run(stage).counts
         found = {"stage": stage.name, "rows_in": counts.rows_in, "rows_out": counts.rows_out}
-        measured = ("seconds", "peak_mb", "spilled_mb")
+        measured = ("seconds", "cpu_seconds", "peak_mb", "spilled_mb")
         stages.append(found | {name: getattr(watch, name) for name in measured})
         if stage.name == LAST:
             break
@@ -131,6 +139,7 @@ def curate(folder: Path, rows: int, engine: dict[str, Any]) -> dict[str, Any]:
         "rows": rows,
         "kept": stages[-1]["rows_out"],
         "seconds": seconds,
+        "cpu_seconds": sum(stage["cpu_seconds"] for stage in stages),
         "rows_per_s": rows / seconds,
         "peak_mb": max(stage["peak_mb"] for stage in stages),
         "spilled_mb": max(stage["spilled_mb"] for stage in stages),
@@ -164,7 +173,7 @@ def cap(folder: Path, pairs: int, engine: EngineConfig) -> dict[str, Any]:
 def show(console: Console, small: dict[str, Any], large: dict[str, Any], exponent: float) -> None:
     table = Table(title=f"{large['rows']:,} rows", title_justify="left")
     table.add_column("stage")
-    for column in ("rows in", "seconds", "rows/s", "peak MB", "spilled MB", "exponent"):
+    for column in ("rows in", "seconds", "CPU s", "rows/s", "peak MB", "spilled MB", "exponent"):
         table.add_column(column, justify="right")
     before = {stage["stage"]: stage for stage in small["stages"]}
     for stage in large["stages"]:
@@ -173,15 +182,17 @@ def show(console: Console, small: dict[str, Any], large: dict[str, Any], exponen
             stage["stage"],
             f"{stage['rows_in']:,}",
             f"{stage['seconds']:.1f}",
+            f"{stage['cpu_seconds']:.1f}",
             f"{stage['rows_in'] / stage['seconds']:,.0f}",
             f"{stage['peak_mb']:,.0f}",
             f"{stage['spilled_mb']:,.0f}",
-            f"{growth:.2f}" if stage["seconds"] > 1 else "",
+            f"{growth:.2f}" if stage["cpu_seconds"] > 1 else "",
         )
     table.add_row(
         "all",
         f"{large['rows']:,}",
         f"{large['seconds']:.1f}",
+        f"{large['cpu_seconds']:.1f}",
         f"{large['rows_per_s']:,.0f}",
         f"{large['peak_mb']:,.0f}",
         f"{large['spilled_mb']:,.0f}",
@@ -198,7 +209,7 @@ def show(console: Console, small: dict[str, Any], large: dict[str, Any], exponen
 
 
 def _exponent(small: dict[str, Any], large: dict[str, Any], few: int, many: int) -> float:
-    return math.log(large["seconds"] / small["seconds"]) / math.log(many / few)
+    return math.log(large["cpu_seconds"] / small["cpu_seconds"]) / math.log(many / few)
 
 
 def main() -> None:

@@ -152,7 +152,15 @@ def _locked(corpus: Path) -> Iterator[None]:
 @contextmanager
 def _disk_errors(corpus: Path) -> Iterator[None]:
     """A disk that is full or closed to us becomes one line; other errors pass."""
-    known = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+    known = (
+        errno.ENOSPC,
+        errno.EFBIG,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENOTDIR,
+    )
     try:
         yield
     except OSError as error:

@@ -154,9 +154,6 @@ class DedupeConfig(Section):
     keep: Literal["rank", "similarity", "aesthetic", "longest"] = "rank"
     """which of several captions of a URL is best: that of lowest rank, of highest score, or the
     longest; rank decides between equals"""
-    text_likeness: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """likeness (Jaccard, of 3-word shingles) from which captions of different images are
-    near-duplicates, found by MinHash (`pip install -e '.[minhash]'`); 0 doesn't look"""
     phash_distance: Annotated[int, Field(ge=0, le=3)] = 3
     """most differing bits of two perceptual hashes of the same picture"""
 

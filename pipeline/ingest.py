@@ -18,9 +18,10 @@ from typing import Any
 import duckdb
 
 from pipeline.context import Context
-from pipeline.engine import connect, copy
+from pipeline.engine import connect, copy, sql_text
 from pipeline.parts import Part, link_standing, make_all
 from pipeline.progress import Progress
+from pipeline.runner import FORMAT
 from pipeline.sources import Source, filesystem, mark, sources
 from wit.config import fingerprint
 from wit.errors import InputError
@@ -67,8 +68,7 @@ def ingest(context: Context) -> None:
     size = context.config.engine.partition_rows
     for number, piece in enumerate(_pieces(context, size)):
         target = context.out / f"{number:05}.parquet"
-        print_as = fingerprint({"piece": _identity(context, piece), "stage": context.params})
-        context.parts[target.name] = print_as
+        context.parts[target.name] = fingerprint(_identity(context, piece))
         link_standing(context, target)
         parts.append(Part(target, write_piece, {"piece": piece}))
     make_all(parts, context.config.engine, context.progress)
@@ -78,7 +78,8 @@ def _identity(context: Context, piece: Piece) -> dict[str, Any]:
     path = Path(piece.said)
     content = context.digests[path] if path in context.digests else mark(piece.source)
     own = {key: value for key, value in asdict(piece).items() if key not in ("source", "said")}
-    return {**own, "name": piece.source.name, "content": content}
+    made_by = {"format": FORMAT, "sql": sql_text("10_ingest.sql")}
+    return {**own, **made_by, "name": piece.source.name, "content": content}
 
 
 def _pieces(context: Context, size: int) -> Iterator[Piece]:

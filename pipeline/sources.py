@@ -128,7 +128,6 @@ def _system(url: str) -> tuple[Any, str]:
 
 def _expand_url(given: str) -> list[str]:
     system, path = _system(given)
-    protocol = given.split("://", 1)[0]
     try:
         if glob.has_magic(path):
             found = sorted(system.glob(path))
@@ -140,9 +139,7 @@ def _expand_url(given: str) -> list[str]:
         raise InputError(f"{given}: {error}: check the address and your rights") from None
     if not found:
         raise InputError(f"{given}: no metadata there: check --input")
-    if protocol in ("http", "https"):
-        return [str(name) for name in found]
-    return [f"{protocol}://{str(name).split('://', 1)[-1]}" for name in found]
+    return [str(system.unstrip_protocol(name)) for name in found]
 
 
 def _in_folder(files: Iterable[str]) -> list[str]:

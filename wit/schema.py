@@ -44,7 +44,6 @@ class Reason(StrEnum):
     DUPLICATE_PAIR = "duplicate_pair"
     NEAR_DUPLICATE_CAPTION = "near_duplicate_caption"
     DUPLICATE_URL = "duplicate_url"
-    NEAR_DUPLICATE_TEXT = "near_duplicate_text"
     OVER_CAP = "over_cap"
     # the download
     DNS = "dns"
@@ -97,7 +96,6 @@ REASONS: dict[Reason, str] = {
     Reason.DUPLICATE_PAIR: "another row has the same canonical URL and caption",
     Reason.NEAR_DUPLICATE_CAPTION: "a caption of the same URL says the same in like words",
     Reason.DUPLICATE_URL: "enough other captions of the same canonical URL are kept",
-    Reason.NEAR_DUPLICATE_TEXT: "the caption of another image is nearly the same (MinHash)",
     Reason.OVER_CAP: "no query of the caption brings the pair in",
     Reason.DNS: "the host name doesn't resolve",
     Reason.CONNECTION: "the connection failed, was reset or broke off",

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import parts as parts_module
 from pipeline import runner as runner_module
 from pipeline.config import EngineConfig, ShardsConfig
 from pipeline.context import Context, Counts, Stage
@@ -91,12 +92,67 @@ def test_bytes_do_not_depend_on_threads_or_tries(run_until: Any, tmp_path: Path)
             input=[tmp_path / "many.parquet"],
             text={"languages": [], "boilerplate_urls": 3},
             balance={"cap": 1000},
-            engine={"threads": threads, "partition_rows": 300_000},
+            engine={"threads": threads, "partition_rows": 100_000},
         )
         found.append(digests(tmp_path / "corpus" / "stages"))
     assert found[0] == found[1]
-    ingest = pq.ParquetFile(tmp_path / "corpus/stages/10_ingest/00000.parquet")
-    assert ingest.metadata.num_row_groups > 2
+    ingest = list((tmp_path / "corpus/stages/10_ingest").glob("*.parquet"))
+    assert len(ingest) == 3
+
+
+def stages_of(tables: Any, *names: str) -> dict[str, dict[str, tuple[int, int]]]:
+    """Stage -> work file -> what tells whether it is the same file on disk."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for name in names:
+        files = sorted(tables.runner.results[name].folder.glob("*.parquet"))
+        found[name] = {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
+    return found
+
+
+def test_new_input_leaves_the_parts_of_the_old_as_they_are(run_until: Any, tmp_path: Path) -> None:
+    names = ("10_ingest", "12_urls", "15_clean", "50_balance")
+    folder = tmp_path / "in"
+    folder.mkdir()
+
+    def add(name: str, texts: list[str]) -> None:
+        urls = [f"http://h.example/{name}/{i}" for i in range(len(texts))]
+        pq.write_table(pa.table({"url": urls, "text": texts}), folder / f"{name}.parquet")
+
+    given = {"input": [folder], "queries": ["dog"], "engine": {"partition_rows": 4}}
+    add("a", [f"a dog {i}" for i in range(6)])
+    before = stages_of(run_until("50_balance", **given), *names)
+    add("b", [f"a big dog {i}" for i in range(3)])
+    tables = run_until("50_balance", **given)
+    after = stages_of(tables, *names)
+    assert list(after["15_clean"]) == ["00000.parquet", "00001.parquet", "00002.parquet"]
+    for name in names[:-1]:
+        assert after[name].items() >= before[name].items()
+    assert [row["row"] for row in tables("50_balance")] == list(range(9))
+    made = digests(tmp_path / "corpus" / "stages")
+    shutil.rmtree(tmp_path / "corpus")
+    run_until("50_balance", **given)
+    assert digests(tmp_path / "corpus" / "stages") == made
+
+
+def test_a_part_that_failed_is_made_again_alone(
+    run_until: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"rows": ROWS, "queries": ["dog"], "engine": {"partition_rows": 5, "threads": 1}}
+    real, made = parts_module.make, []
+
+    def failing(part: Any, *args: Any) -> None:
+        made.append((part.target.parent.name.split(".")[0], part.target.name))
+        if made[-1] == ("15_clean", "00002.parquet") and made.count(made[-1]) == 1:
+            raise Killed
+        real(part, *args)
+
+    monkeypatch.setattr(parts_module, "make", failing)
+    with pytest.raises(Killed):
+        run_until("15_clean", **given)
+    run_until("15_clean", **given)
+    cleaned = [name for stage, name in made if stage == "15_clean"]
+    assert cleaned == [f"{i:05}.parquet" for i in (0, 1, 2, 2, 3)]
+    assert [row["row"] for row in run_until("15_clean", **given)("15_clean")] == list(range(20))
 
 
 def config_at(folder: Path) -> ShardsConfig:

@@ -99,7 +99,7 @@ def test_every_reason_is_shown(book: Book) -> None:
     assert absent == {
         Reason.NO_FILE,  # of local folders: the sample is all on the web
         # of lists and rules that are empty until a user fills them
-        *(Reason.URL_DOMAIN, Reason.OPT_OUT_LIST, Reason.LICENSE, Reason.NEAR_DUPLICATE_TEXT),
+        *(Reason.URL_DOMAIN, Reason.OPT_OUT_LIST, Reason.LICENSE),
         # of what the metadata declare: those of the sample declare nothing
         *(Reason.DECLARED_TOO_SMALL, Reason.DECLARED_ASPECT, Reason.LOW_SIMILARITY),
         *(Reason.NSFW, Reason.WATERMARK, Reason.LOW_AESTHETIC),
