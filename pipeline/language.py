@@ -1,4 +1,4 @@
-"""Language of many captions at once: py3langid's model, some four times as fast as one by one.
+"""Language of many captions at once: py3langid's model, faster than one by one.
 
 The model is a naive Bayes classifier over byte n-grams that a finite automaton finds (Lui and
 Baldwin, "langid.py", 2012). Here the automaton steps through all captions of a batch together,
