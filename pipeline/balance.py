@@ -9,6 +9,7 @@ from pipeline.config import BalanceConfig, ShardsConfig
 from pipeline.context import Context
 
 BRING = {"bottom_k": "48_bottom_k.sql", "independent": "48_independent.sql"}
+_ROWS = 16  # files whose rows a part takes at a time; only ranks under a bound are sorted
 SQL_FILES = ("48_bottom_k.sql", "75_standing.sql", "75_independent.sql", "75_cap.sql")
 
 
@@ -33,7 +34,7 @@ def bring(context: Context) -> None:
     }
     file = BRING[context.params["method"]]
     parts = []
-    for name, keys in key_parts(context.rows, context.config.engine).items():
+    for name, keys in key_parts(context.rows, context.config.engine, _ROWS).items():
         given = {**tables, **keys, "cap": context.params["cap"]}
         parts.append(Part(context.out / name, make_sql, {"file": file, "params": given}))
     make_all(parts, context.config.engine, context.progress)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pipeline.context import Context
 
-KEYS_PER_ROWS = 16  # a part by keys holds narrow rows: so many more of them than a file
+KEYS_PER_ROWS = 4  # a part by keys holds narrow rows: so many more of them than a file
 Given = Mapping[str, Any]
 Make = Callable[["duckdb.DuckDBPyConnection", Given, Path, Progress | None], None]
 
@@ -49,9 +49,12 @@ class Part:
     given: Given
 
 
-def key_parts(rows: int, engine: EngineConfig) -> dict[str, dict[str, int]]:
-    """Work file -> `$part` and `$parts` of a stage that is cut by keys, for an input of `rows`."""
-    parts = max(1, -(-rows // (KEYS_PER_ROWS * engine.partition_rows)))
+def key_parts(
+    rows: int, engine: EngineConfig, times: int = KEYS_PER_ROWS
+) -> dict[str, dict[str, int]]:
+    """Work file -> `$part` and `$parts` of a stage that is cut by keys, for an input of `rows`; a
+    part has `times` as many rows as a file."""
+    parts = max(1, -(-rows // (times * engine.partition_rows)))
     return {f"{i:05}.parquet": {"part": i, "parts": parts} for i in range(parts)}
 
 

@@ -118,7 +118,8 @@ def test_new_input_leaves_the_parts_of_the_old_as_they_are(run_until: Any, tmp_p
         urls = [f"http://h.example/{name}/{i}" for i in range(len(texts))]
         pq.write_table(pa.table({"url": urls, "text": texts}), folder / f"{name}.parquet")
 
-    given = {"input": [folder], "queries": ["dog"], "engine": {"partition_rows": 4}}
+    engine = {"partition_rows": 4, "threads": 1}
+    given = {"input": [folder], "queries": ["dog"], "engine": engine}
     add("a", [f"a dog {i}" for i in range(6)])
     before = stages_of(run_until("50_balance", **given), *names)
     add("b", [f"a big dog {i}" for i in range(3)])
