@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import fcntl
 import importlib.metadata
@@ -14,14 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline import catalogue
+from pipeline import catalogue, rules
 from pipeline.config import ShardsConfig
+from pipeline.context import Stage
 from pipeline.runner import Result, Runner
 from pipeline.stages import STAGES
 from pipeline.udfs import check_languages
 from wit import manifest
 from wit.config import as_json, fingerprint, write_json
-from wit.errors import CorpusError
+from wit.errors import ConfigError, CorpusError
 
 _LOCK = ".lock"
 _OURS = (_LOCK, "stages", manifest.NAME)  # what marks a folder as a corpus
@@ -37,13 +39,41 @@ def build(config: ShardsConfig) -> None:
     """
     corpus = config.corpus
     check_languages(config.text.languages)
+    rules.check(config.drop)
+    stages = _wanted(config.until)
     with _disk_errors(corpus), _locked(corpus):
         log = _Log(corpus / "log.jsonl", config)
         runner = Runner(config)
-        for stage in STAGES:
+        for stage in stages:
             log.write(runner.run(stage))
+        if stages[-1] is not STAGES[-1]:
+            print(_summary_until(corpus, runner.results[stages[-1].name]), file=sys.stderr)
+            return
         changed = _finish(config, runner.results)
         print(_summary(corpus, runner.results, changed), file=sys.stderr)
+
+
+def _wanted(until: str | None) -> tuple[Stage, ...]:
+    """The stages to run.
+
+    Raises:
+        ConfigError: `until` is none of them.
+    """
+    names = [stage.name for stage in STAGES]
+    if until is None:
+        return STAGES
+    if until not in names:
+        near = difflib.get_close_matches(until, names, n=1, cutoff=0)[0]
+        raise ConfigError(f"until = {until!r} is no stage: did you mean {near}?")
+    return STAGES[: names.index(until) + 1]
+
+
+def _summary_until(corpus: Path, result: Result) -> str:
+    counts = result.counts
+    return (
+        f"{corpus}: {counts.rows_out:,} of {counts.rows_in:,} rows go on after {result.name}; run"
+        " again without --until for the rest"
+    )
 
 
 def _finish(config: ShardsConfig, results: dict[str, Result]) -> bool:
@@ -122,7 +152,15 @@ def _locked(corpus: Path) -> Iterator[None]:
 @contextmanager
 def _disk_errors(corpus: Path) -> Iterator[None]:
     """A disk that is full or closed to us becomes one line; other errors pass."""
-    known = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+    known = (
+        errno.ENOSPC,
+        errno.EFBIG,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENOTDIR,
+    )
     try:
         yield
     except OSError as error:

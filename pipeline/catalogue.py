@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pipeline.context import Context, Counts
 from pipeline.engine import connect, copy, sql_text
 from wit.config import fingerprint
 from wit.errors import CorpusError
-from wit.schema import REASONS
+from wit.schema import REASONS, Reason
 
 NAME = "corpus.duckdb"
 # In the order they are made: later ones read earlier ones. The SQL of each is 95_NAME.sql.
@@ -47,10 +48,11 @@ def catalogue(context: Context) -> Counts:
         "queries": {"queries": context.table("18_queries")},
         "shards": {"index": glob.escape(str(context.corpus / "shards" / "index.parquet"))},
         "words": {"clean": context.table("15_clean")},
+        "duplicates": {"keep": context.config.dedupe.keep},
     }
     with connect(context.config.engine, context.out / ".spill", path) as con:
         con.register("reports", _reports(context))
-        con.register("meanings", _meanings())
+        con.register("meanings", _meanings(context.config.drop))
         for done, name in enumerate(TABLES):
             con.execute(f"CREATE TABLE {name} AS {sql_text(f'95_{name}.sql')}", params.get(name))
             context.progress(done + 1, len(TABLES), unit="tables")
@@ -78,12 +80,18 @@ def _reports(context: Context) -> pa.Table:
     )
 
 
-def _meanings() -> pa.Table:
+def _meanings(rules: Mapping[str, str]) -> pa.Table:
+    """All reasons with their meaning; that of a user's rule is its SQL."""
+    meanings: dict[str, str] = {}
+    for reason, meaning in REASONS.items():
+        if reason == Reason.NO_QUERY:  # the user's rules come before it
+            meanings |= {name: f"your rule: {rule}" for name, rule in rules.items()}
+        meanings[reason.value] = meaning
     return pa.table(
         {
-            "nth": pa.array(range(len(REASONS)), pa.int32()),
-            "reason": pa.array([reason.value for reason in REASONS], pa.string()),
-            "meaning": pa.array(list(REASONS.values()), pa.string()),
+            "nth": pa.array(range(len(meanings)), pa.int32()),
+            "reason": pa.array(list(meanings), pa.string()),
+            "meaning": pa.array(list(meanings.values()), pa.string()),
         }
     )
 

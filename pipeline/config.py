@@ -7,16 +7,34 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from wit.config import Section, Settings, as_json
 
 # What may differ between two runs without changing a byte of the corpus.
 _NO_EFFECT: dict[str, Any] = {
     "corpus": True,
-    "engine": True,
+    "until": True,
+    "engine": {"name", "address", "in_flight", "memory_limit", "threads"},
     "fetch": {"processes", "threads", "resolve"},
 }
+
+
+PLACEHOLDERS = (
+    "alt text", "avatar", "banner", "blank", "blog image", "click here", "click to enlarge",
+    "click to view larger image", "coming soon", "cover image", "default image",
+    "default profile", "featured image", "header image", "hero image", "icon", "image",
+    "image alt", "image coming soon", "image description", "image for post",
+    "image not available", "image not found", "image of", "image placeholder", "image result",
+    "image unavailable", "img", "loading", "logo", "main image", "no alt text",
+    "no alt text provided for this image", "no image", "no image available", "no photo",
+    "no photo available", "no thumbnail", "photo", "photo coming soon", "photo not available",
+    "photo of", "pic", "picture", "picture of", "placeholder", "placeholder image", "post image",
+    "product image", "product photo", "profile image", "profile photo", "profile picture",
+    "related image", "screenshot", "share on facebook", "share on twitter", "site logo", "spacer",
+    "stock image", "stock photo", "thumbnail", "thumbnail image", "untitled", "user avatar",
+    "video thumbnail", "view full size", "view larger image",
+)  # fmt: skip
 
 
 class TextConfig(Section):
@@ -28,12 +46,77 @@ class TextConfig(Section):
     """fewest words of a caption; a lone word is mostly a file name or a menu entry"""
     max_chars: Annotated[int, Field(ge=1)] = 1000
     """most characters of a cleaned caption; the text tower reads 77 tokens"""
+    max_words: Annotated[int, Field(ge=1)] = 250
+    """most words of a caption"""
+    min_alnum: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """least share of letters and digits in the characters of a caption, white space not counted"""
+    placeholders: list[str] = Field(default=list(PLACEHOLDERS))
+    """captions that say nothing; case, punctuation and numbers at the end don't count"""
+    file_names: bool = False
+    """keep captions that are the name of an image file, or what a camera calls one"""
+    url_tails: bool = False
+    """keep captions that only repeat the last part of their URL"""
     languages: list[str] = Field(default=["en"])
     """wanted languages (ISO 639-1); an empty list wants all"""
     language_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     """least probability of an unwanted language that drops a caption"""
     boilerplate_urls: Annotated[int, Field(ge=1)] = 100
     """most distinct URLs that may share one caption before it counts as boilerplate"""
+    boilerplate_domains: Annotated[int, Field(ge=1)] = 50
+    """most distinct domains that may share one caption before it counts as boilerplate"""
+
+
+class UrlConfig(Section):
+    """Rules on addresses, and lists of those who don't want to be in it."""
+
+    schemes: list[Literal["http", "https"]] = Field(default=["http", "https"], min_length=1)
+    """wanted schemes"""
+    block_extensions: list[str] = Field(default=["svg", "ico", "pdf", "mp4", "swf"])
+    """endings of a URL's path that promise no picture that can be decoded"""
+    block_domains: list[str] = Field(default=[])
+    """domains to leave out, each with all below it"""
+    opt_out: list[Path] = Field(default=[])
+    """lists of URLs and domains whose owners opted out: .txt, one a line, or .parquet with a
+    column url or domain"""
+
+    @field_validator("block_extensions", "block_domains")
+    @classmethod
+    def _plain(cls, value: list[str]) -> list[str]:
+        return [item.strip().lower().removeprefix(".").removeprefix("www.") for item in value]
+
+
+class LicenseConfig(Section):
+    """Rules on the licence that the metadata declares. Patterns know * and ?, not case."""
+
+    allow: list[str] = Field(default=[])
+    """wanted licences, e.g. *creativecommons.org*; a row without one is then left out too"""
+    block: list[str] = Field(default=[])
+    """unwanted licences, e.g. *nc*"""
+
+
+class ScoreRule(Section):
+    """Bounds on one score that comes with the metadata. Rows without the score pass."""
+
+    min: float | None = None
+    """lowest value that stays"""
+    max: float | None = None
+    """highest value that stays"""
+    top: Annotated[float, Field(gt=0, le=1)] | None = None
+    """share of the rows with the score that stays: the best, which are the lowest of nsfw and
+    watermark"""
+
+
+class ScoresConfig(Section):
+    """Rules on scores that come with the metadata."""
+
+    similarity: ScoreRule = ScoreRule()
+    """of image and text by some CLIP model"""
+    nsfw: ScoreRule = ScoreRule()
+    """probability that the image is not safe for work"""
+    watermark: ScoreRule = ScoreRule()
+    """probability that the image bears a watermark"""
+    aesthetic: ScoreRule = ScoreRule()
+    """how much people like the image"""
 
 
 class MatchConfig(Section):
@@ -54,7 +137,14 @@ class BalanceConfig(Section):
     """The cap on pairs per query (CLIP, section 2.2)."""
 
     cap: Annotated[int, Field(ge=1)] = 20_000
-    """pairs that one query may bring in"""
+    """pairs that one query may bring in: the t of MetaCLIP"""
+    method: Literal["bottom_k", "independent"] = "bottom_k"
+    """bottom_k: each query brings in its `cap` pairs of lowest rank, so no query brings in more and
+    a smaller cap keeps a subset; independent: each query brings in each of its pairs with the
+    probability cap / pairs of the query, as MetaCLIP does"""
+    survival: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """share of pairs expected to survive download and image rules: cap / survival are downloaded,
+    and the cap is applied again to what came of them"""
 
 
 class DedupeConfig(Section):
@@ -62,6 +152,11 @@ class DedupeConfig(Section):
 
     captions_per_image: Annotated[int, Field(ge=0)] = 1
     """captions kept per image URL; 0 keeps all"""
+    caption_likeness: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """share of common words from which two captions of one URL say the same; 1: the same words"""
+    keep: Literal["rank", "similarity", "aesthetic", "longest"] = "rank"
+    """which of several captions of a URL is best: that of lowest rank, of highest score, or the
+    longest; rank decides between equals"""
     phash_distance: Annotated[int, Field(ge=0, le=3)] = 3
     """most differing bits of two perceptual hashes of the same picture"""
 
@@ -116,6 +211,11 @@ class ImageConfig(Section):
     """longest ratio of the longer to the shorter side"""
     max_pixels: Annotated[int, Field(ge=1)] = 89_478_485
     """most pixels that a header may declare; Pillow warns of a bomb at this number"""
+    declared_min_side: Annotated[int, Field(ge=0)] = 0
+    """fewest pixels of the shorter side that the metadata declare; it saves downloads, and loses
+    images whose metadata are out of date. 0: what is declared doesn't count"""
+    declared_max_aspect: Annotated[float, Field(ge=0)] = 0.0
+    """longest ratio of the sides that the metadata declare; 0: what is declared doesn't count"""
 
 
 class PackConfig(Section):
@@ -126,12 +226,29 @@ class PackConfig(Section):
 
 
 class EngineConfig(Section):
-    """What DuckDB may use; none of it changes the result."""
+    """What does the work. None of it changes the result, but for the size of a part, which
+    decides how the work tables are cut into files."""
 
+    name: Literal["local", "ray"] = "local"
+    """local, or ray: the parts of the work tables are made by the tasks of a Ray cluster, whose
+    machines must see the input and the corpus under the same paths (--engine ray for short)"""
+    address: str = "auto"
+    """Ray cluster: auto is the one that runs on this machine or that RAY_ADDRESS names"""
+    in_flight: Annotated[int, Field(ge=0)] = 0
+    """Ray tasks under way at most; 0: two for each CPU of the cluster"""
     memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?([KMGT]i?B)$")] = "4GB"
     """memory of the database engine; what doesn't fit goes to disk"""
     threads: Annotated[int, Field(ge=1)] = os.cpu_count() or 1
-    """threads of the database engine"""
+    """threads of the database engine, and processes where the work is done in Python"""
+    partition_rows: Annotated[int, Field(ge=1)] = 500_000
+    """rows of a part; a part that fails is made again by itself"""
+
+    def shared(self, workers: int) -> EngineConfig:
+        """What one of several processes may use: one thread, and its share of the memory."""
+        number = float(self.memory_limit.rstrip("KMGTiB "))
+        unit = self.memory_limit.lstrip("0123456789. ")
+        smaller = f"{number / workers:.3f}{unit}"
+        return self.model_copy(update={"threads": 1, "memory_limit": smaller})
 
 
 class ShardsConfig(Settings):
@@ -141,13 +258,22 @@ class ShardsConfig(Settings):
     interruption: what stands is kept, what follows the change is rebuilt.
     """
 
-    input: list[Path] = Field(default=[])
-    """metadata files (parquet, csv, tsv, jsonl) or folders of them; repeat for more"""
+    input: list[Annotated[str, BeforeValidator(os.fspath)]] = Field(default=[])
+    """metadata files (parquet, csv, tsv, jsonl), folders of them, or URLs that fsspec can read
+    (s3://, gs://, hf://, ...); repeat for more"""
     corpus: Path = Path("data/corpus")
     """corpus directory to build"""
+    until: str | None = None
+    """last stage to run, e.g. 50_balance: everything that needs no download"""
     queries: Path | None = None
     """query list, .txt (one a line) or .parquet; without it the corpus' own frequent words"""
     text: TextConfig = TextConfig()
+    url: UrlConfig = UrlConfig()
+    license: LicenseConfig = LicenseConfig()
+    scores: ScoresConfig = ScoresConfig()
+    drop: dict[str, str] = Field(default={})
+    """rules of your own, reason = condition in SQL: a row for which it is true is dropped for that
+    reason, e.g. [drop] price = "text LIKE '%$%'"; docs/corpus.md lists the columns"""
     match: MatchConfig = MatchConfig()
     balance: BalanceConfig = BalanceConfig()
     dedupe: DedupeConfig = DedupeConfig()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.config import ShardsConfig
+from pipeline.parts import Make, make_sql
 from pipeline.progress import Progress
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class Context:
             same fingerprint; files whose name starts with "." are not part of the result.
         corpus: top of the corpus, where the published parts of earlier stages lie.
         progress: `progress(done, total)` reports rows while they are worked on.
+        digests: the user's files that the stage reads -> sha256.
+        rows: rows of the whole input; 0 while it is read.
+        standing: work file -> fingerprint, of the result that stands from an earlier run.
+        parts: work file -> fingerprint; filled by a function that cuts its work into files.
+        folder: where the result that stands lies, and where `out` goes at the end.
     """
 
     config: ShardsConfig
@@ -51,6 +57,11 @@ class Context:
     out: Path
     corpus: Path
     progress: Progress
+    digests: Mapping[Path, str] = field(default_factory=dict)
+    rows: int = 0
+    standing: Mapping[str, str] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
+    folder: Path = Path()
 
     def table(self, stage: str) -> str:
         """Glob of the work table of an input stage, for `read_parquet($name)`."""
@@ -64,6 +75,7 @@ class Context:
 
 
 StageFunction = Callable[[Context], Counts | None]
+Split = Literal["", "files", "keys"]
 
 
 def _no_params(config: ShardsConfig) -> dict[str, Any]:
@@ -81,6 +93,14 @@ class LocalImage:
     root: Path
     source: str
     path: str
+
+
+def _no_macros(config: ShardsConfig) -> str:
+    return ""
+
+
+def _run_sql(config: ShardsConfig) -> Make:
+    return make_sql
 
 
 def _no_images(config: ShardsConfig, inputs: Mapping[str, Path]) -> list[LocalImage]:
@@ -101,9 +121,17 @@ class Stage:
         files: files of the user that it reads; their content is part of the fingerprint.
         images: local images that it reads, as its inputs (stage name -> folder) name them; their
             content is part of the fingerprint, and where they lie is not.
+        split: how the work of a SQL file is cut into parts that are made, and made again after a
+            failure, by themselves. "files": one for each file of `10_ingest`; it reads the file of
+            that name of the inputs that are cut so, all of the others, and sees the range of its
+            rows as `$first` and `$last`. "keys": it is given `$part` of `$parts` and takes the keys
+            of which `key % $parts = $part`.
+        python: its SQL calls functions in Python, so parts are made in several processes.
+        macros: SQL that defines the macros that its SQL calls.
+        make: the function that makes a part, where there is more to it than to run the SQL.
         judges: the stage whose surviving rows it decides about. It must then write exactly
             one line for each of them, with the columns `row` and (if it drops any) `reason`.
-        sql: the files of pipeline/sql that a function runs; their text is part of the fingerprint.
+        sql: more files of pipeline/sql that it runs; their text is part of the fingerprint.
         publish: files and folders in `ctx.out` that are moved to the top of the corpus.
         table: glob of the work table below its folder.
         version: raise it when the code of a function stage changes its result.
@@ -115,6 +143,10 @@ class Stage:
     params: Callable[[ShardsConfig], dict[str, Any]] = _no_params
     files: Callable[[ShardsConfig], list[Path]] = _no_files
     images: Callable[[ShardsConfig, Mapping[str, Path]], list[LocalImage]] = _no_images
+    split: Split = ""
+    python: bool = False
+    macros: Callable[[ShardsConfig], str] = _no_macros
+    make: Callable[[ShardsConfig], Make] = _run_sql
     judges: str = ""
     sql: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()

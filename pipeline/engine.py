@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -53,13 +54,13 @@ def copy(
     progress: Progress | None = None,
 ) -> None:
     """Write the rows of a SQL file to Parquet. The file orders them, so bytes don't depend on
-    the number of threads."""
-    wrapped = (
-        f"COPY ({sql_text(file)}) TO $target"
-        " (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880)"
-    )
+    the number of threads; it takes of `params` what it names."""
+    query = sql_text(file)
+    named = set(re.findall(r"\$([a-z_]+)", query))
+    used = {name: value for name, value in params.items() if name in named}
+    wrapped = f"COPY ({query}) TO $target (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880)"
     with _polled(con, progress):
-        con.execute(wrapped, {**params, "target": str(target)})
+        con.execute(wrapped, {**used, "target": str(target)})
 
 
 @contextmanager

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from pipeline.config import ShardsConfig
 from pipeline.context import Context, LocalImage
 from pipeline.download import FetchLimits
-from pipeline.ingest import roots
+from pipeline.sources import roots
 from pipeline.store import Storer
 from pipeline.task import SHARD_DIGITS, Task, prepare, run_shard
 from wit.config import write_json

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -16,13 +16,11 @@ from duckdb.func import PythonUDFType
 from pipeline.config import ShardsConfig
 from pipeline.engine import copy, sql_text
 from pipeline.ngrams import QueryTable
+from pipeline.parts import Given, Make
 from pipeline.progress import Progress
 from pipeline.queries import MAX_WORDS
 
-if TYPE_CHECKING:
-    from pipeline.context import Context
-
-SQL_FILES = ("20_match.sql", "20_match_plain.sql", "20_queries.sql")
+MORE_SQL = ("20_match_plain.sql", "20_queries.sql")
 
 Find = Callable[[pa.StringArray], pa.ListArray]
 
@@ -32,18 +30,35 @@ def params(config: ShardsConfig) -> dict[str, Any]:
     return {"unspaced": config.match.engine == "aho_corasick"}
 
 
-def match(context: Context) -> None:
-    """Write row, query_id in this order; a query stands once for each caption."""
-    tables = {"clean": context.table("15_clean"), "queries": context.table("18_queries")}
-    target, engine = context.out / "rows.parquet", context.config.match.engine
-    with context.connect() as con:
-        match_captions(con, engine, tables, target, context.progress)
+def maker(config: ShardsConfig) -> Make:
+    """What makes a part: row, query_id in this order; a query stands once for each caption."""
+    return {"ngrams": _by_ngrams, "sql": _by_sql, "aho_corasick": _by_aho_corasick}[
+        config.match.engine
+    ]
+
+
+def _by_ngrams(
+    con: duckdb.DuckDBPyConnection, given: Given, target: Path, progress: Progress | None
+) -> None:
+    match_captions(con, "ngrams", given["params"], target, progress)
+
+
+def _by_sql(
+    con: duckdb.DuckDBPyConnection, given: Given, target: Path, progress: Progress | None
+) -> None:
+    match_captions(con, "sql", given["params"], target, progress)
+
+
+def _by_aho_corasick(
+    con: duckdb.DuckDBPyConnection, given: Given, target: Path, progress: Progress | None
+) -> None:
+    match_captions(con, "aho_corasick", given["params"], target, progress)
 
 
 def match_captions(
     con: duckdb.DuckDBPyConnection,
     engine: str,
-    tables: dict[str, str],
+    tables: Given,
     target: Path,
     progress: Progress | None = None,
 ) -> None:

@@ -31,6 +31,7 @@ TABLES = {
     "clean": "15_clean",
     "fetch": "60_fetch",
     "images": "70_images",
+    "cap": "75_cap",
 }
 # img2dataset's columns, in its order, and ours
 ATTEMPTS = pa.schema(

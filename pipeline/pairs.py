@@ -8,7 +8,7 @@ from pipeline.runner import count
 
 _ROWS = 2_000_000  # of one file: what is joined at a time, so memory stays bounded
 _TABLES = ("10_ingest", "12_urls", "15_clean", "30_filter", "40_dedupe", "50_balance")
-INPUTS = (*_TABLES, "70_images", "80_pack")
+INPUTS = (*_TABLES, "70_images", "75_cap", "80_pack")
 
 
 def pairs(context: Context, rows_per_file: int = _ROWS) -> Counts:
@@ -26,7 +26,7 @@ def pairs(context: Context, rows_per_file: int = _ROWS) -> Counts:
             limits = {"first": first, "last": first + rows_per_file}
             copy(con, "90_pairs.sql", {**tables, **limits}, folder / f"{number:05}.parquet")
             context.progress(min(first + rows_per_file, total), total)
-        counts = count(con, str(folder / "*.parquet"))
+        counts = count(con, str(folder / "*.parquet"), context.config.drop)
         packed = count(con, tables["pack"]).rows_out
     assert counts.rows_out == packed, f"{counts.rows_out} rows kept, {packed} packed"
     return counts

@@ -6,15 +6,21 @@ Only `build` knows DuckDB; it is imported when there is something to build, so t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from pipeline.config import ShardsConfig
 from wit.config import load
 
 
+def with_engine(argv: Sequence[str]) -> list[str]:
+    """`--engine NAME`, short for `--engine.name NAME`, written out."""
+    return [re.sub(r"^--engine(?==|$)", "--engine.name", argument) for argument in argv]
+
+
 def main(argv: Sequence[str]) -> int:
     """Build a corpus; without --input, that of the embedded sample."""
-    config = load(ShardsConfig, argv, prog="wit shards")
+    config = load(ShardsConfig, with_engine(argv), prog="wit shards")
     from pipeline.build import build
 
     if config.input:

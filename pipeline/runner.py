@@ -10,23 +10,26 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 
 from pipeline.config import ShardsConfig
 from pipeline.context import Context, Counts, Stage
-from pipeline.engine import connect, copy, engine_errors, sql_text
+from pipeline.engine import connect, engine_errors, sql_text
 from pipeline.files import InputDigests
+from pipeline.parts import Part, key_parts, link_standing, make_all
 from pipeline.progress import Progress
 from wit.config import fingerprint, write_json
 from wit.schema import Reason
 
 MARKER = "stage.json"
-FORMAT = 1  # of the work tables; raise it to rebuild every corpus
+FIRST = "10_ingest"  # the stage whose files the others are cut by
+FORMAT = 2  # of the work tables; raise it to rebuild every corpus
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Result:
     counts: Counts
     built: bool
     seconds: float = 0.0
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 class Runner:
@@ -58,21 +62,23 @@ class Runner:
             WitError: bad input, full disk, too little memory.
             AssertionError: the stage lost or invented a row; a bug.
         """
-        print_as = fingerprint(self._identity(stage))
+        digests = {path: self._digests(path) for path in stage.files(self.config)}
+        identity = self._identity(stage, list(digests.values()))
+        print_as = fingerprint(identity)
         folder = self.stages / stage.name
-        counts = self._standing(stage, folder, print_as)
-        if counts is not None:
+        standing = self._standing(stage, folder, print_as)
+        if standing is not None:
             _publish(stage, folder, self.corpus)
-            result = Result(stage.name, print_as, folder, counts, built=False)
+            result = standing
         else:
             # From here on the corpus is not what its manifest says.
             (self.corpus / "manifest.json").unlink(missing_ok=True)
-            result = self._build(stage, folder, print_as)
+            result = self._build(stage, folder, print_as, identity, digests)
         self.results[stage.name] = result
         return result
 
-    def _identity(self, stage: Stage) -> dict[str, Any]:
-        files = [self._digests(path) for path in stage.files(self.config)]
+    def _identity(self, stage: Stage, digests: list[str]) -> dict[str, Any]:
+        files = list(digests)
         inputs = {name: self.results[name].folder for name in stage.inputs}
         with engine_errors(stage.name, self.config.engine):
             images = stage.images(self.config, inputs)
@@ -84,34 +90,50 @@ class Runner:
             "name": stage.name,
             "version": stage.version,
             "sql": [sql_text(file) for file in (*own, *stage.sql)],
+            "macros": stage.macros(self.config),
             "params": stage.params(self.config),
             "files": files,
             "inputs": {name: self.results[name].fingerprint for name in stage.inputs},
         }
 
-    def _standing(self, stage: Stage, folder: Path, print_as: str) -> Counts | None:
+    def _standing(self, stage: Stage, folder: Path, print_as: str) -> Result | None:
         temporary = self._temporary(stage, print_as)
         if (temporary / MARKER).exists():  # killed between the last check and the rename
             _replace(temporary, folder)
-        try:
-            record = json.loads((folder / MARKER).read_text("utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
-        if record["fingerprint"] != print_as:
+        record = _read_marker(folder)
+        if record.get("fingerprint") != print_as:
             return None
         for name, size in record["files"].items():
             if not _has(folder / name, size) and not _has(self.corpus / name, size):
                 return None
-        return Counts(record["rows_in"], record["rows_out"], record["reasons"])
+        counts = Counts(record["rows_in"], record["rows_out"], record["reasons"])
+        parts = record["parts"]
+        return Result(stage.name, print_as, folder, counts, built=False, parts=parts)
 
-    def _build(self, stage: Stage, folder: Path, print_as: str) -> Result:
+    def _build(
+        self,
+        stage: Stage,
+        folder: Path,
+        print_as: str,
+        identity: dict[str, Any],
+        digests: Mapping[Path, str],
+    ) -> Result:
         out, progress = self._temporary(stage, print_as), Progress(stage.name)
         out.mkdir(exist_ok=True)
-        inputs = {name: self.results[name].folder for name in stage.inputs}
-        params = stage.params(self.config)
-        context = Context(self.config, params, inputs, out, self.corpus, progress)
+        context = Context(
+            self.config,
+            stage.params(self.config),
+            {name: self.results[name].folder for name in stage.inputs},
+            out,
+            self.corpus,
+            progress,
+            digests,
+            rows=self.results[FIRST].counts.rows_out if FIRST in self.results else 0,
+            standing=_read_marker(folder).get("parts", {}),
+            folder=folder,
+        )
         with engine_errors(stage.name, self.config.engine):
-            counts = self._produce(stage, context)
+            counts = self._produce(stage, context, identity)
         _remove_scratch(out)
         files = _sync(out)
         record = {
@@ -121,6 +143,7 @@ class Runner:
             "rows_out": counts.rows_out,
             "reasons": dict(counts.reasons),
             "files": files,
+            "parts": context.parts,
         }
         write_json(record, out / MARKER)
         _sync_folder(out)
@@ -131,26 +154,52 @@ class Runner:
         dropped = counts.rows_in - counts.rows_out
         rows = f"{counts.rows_in:>13,} rows {f'{dropped:,} dropped' if dropped else '':>20}"
         progress.finish(f"{rows} {progress.seconds:8.1f} s")
-        return Result(stage.name, print_as, folder, counts, True, progress.seconds)
+        return Result(stage.name, print_as, folder, counts, True, progress.seconds, context.parts)
 
-    def _produce(self, stage: Stage, context: Context) -> Counts:
+    def _produce(self, stage: Stage, context: Context, identity: dict[str, Any]) -> Counts:
         if isinstance(stage.build, str):
-            tables = {_short(name): context.table(name) for name in stage.inputs}
-            with context.connect() as con:
-                target = context.out / "rows.parquet"
-                params = {**tables, **context.params}
-                copy(con, stage.build, params, target, context.progress)
+            parts = self._parts(stage, context, identity)
+            make_all(parts, self.config.engine, context.progress, stage.python)
             counts = None
         else:
             counts = stage.build(context)
         _remove_scratch(context.out)  # before counting: a glob finds hidden files too
         with connect(self.config.engine, context.out / ".spill") as con:
             table = str(context.out / stage.table)
-            counted = counts or count(con, table)
+            counted = counts or count(con, table, self.config.drop)
             if stage.judges:
                 judged = str(self.results[stage.judges].folder / "*.parquet")
                 check_coverage(con, stage, judged, table, counted)
         return counted
+
+    def _parts(self, stage: Stage, context: Context, identity: dict[str, Any]) -> list[Part]:
+        """How the work of a SQL stage is cut (`Stage.split`)."""
+        macros = stage.macros(self.config)
+        tables = {_short(name): context.table(name) for name in stage.inputs}
+
+        def part(name: str, params: dict[str, Any]) -> Part:
+            given = {**tables, **context.params, **params}
+            target = context.out / name
+            given = {"file": stage.build, "macros": macros, "params": given}
+            return Part(target, stage.make(self.config), given)
+
+        if stage.split == "":
+            return [part("rows.parquet", {})]
+        ingest = self.results[FIRST]
+        if stage.split == "keys":
+            return [part(*each) for each in key_parts(context.rows, self.config.engine).items()]
+        aligned = [name for name in stage.inputs if self.results[name].parts]
+        found = []
+        for name, (first, last) in _ranges(ingest.folder, ingest.parts).items():
+            files = {_short(each): str(context.inputs[each] / name) for each in aligned}
+            prints = {
+                each: self.results[each].parts[name] if each in aligned else whole
+                for each, whole in identity["inputs"].items()
+            }
+            context.parts[name] = fingerprint({**identity, "inputs": prints})
+            link_standing(context, context.out / name)
+            found.append(part(name, {**files, "first": first, "last": last}))
+        return found
 
     def _temporary(self, stage: Stage, print_as: str) -> Path:
         return self.stages / f"{stage.name}.{print_as}.tmp"
@@ -160,18 +209,30 @@ def _short(stage_name: str) -> str:
     return stage_name.partition("_")[2]
 
 
-def count(con: duckdb.DuckDBPyConnection, table: str) -> Counts:
+def _ranges(folder: Path, parts: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """File of `10_ingest` -> its first row and the one after its last, from the files' counts."""
+    ranges, first = {}, 0
+    for name in sorted(parts):
+        last = first + pq.read_metadata(folder / name).num_rows
+        ranges[name] = (first, last)
+        first = last
+    return ranges
+
+
+def count(con: duckdb.DuckDBPyConnection, table: str, custom: Iterable[str] = ()) -> Counts:
     """Rows of a work table: those without a reason go on, the others are counted by reason.
 
     Raises:
-        AssertionError: a reason outside `wit.schema.Reason`.
+        AssertionError: a reason outside `wit.schema.Reason` and the user's own.
     """
     rows = con.read_parquet(table)
     if "reason" not in rows.columns:
         total = rows.count("*").fetchall()[0][0]
         return Counts(total, total)
     groups = rows.aggregate("reason, count(*)", "reason").order("reason").fetchall()
-    reasons = {Reason(reason).value: number for reason, number in groups if reason is not None}
+    known = {*Reason, *custom}
+    reasons = {reason: number for reason, number in groups if reason is not None}
+    assert reasons.keys() <= known, f"unknown reasons: {sorted(reasons.keys() - known)}"
     total = sum(number for _, number in groups)
     return Counts(total, total - sum(reasons.values()), reasons)
 
@@ -191,6 +252,14 @@ def check_coverage(
         f" {twice} stand twice"
     )
     assert counts.rows_in == wanted, f"{stage.name}: counted {counts.rows_in} of {wanted} rows"
+
+
+def _read_marker(folder: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads((folder / MARKER).read_text("utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return record
 
 
 def _has(path: Path, size: int) -> bool:

@@ -7,27 +7,59 @@ tables together; captions and URLs themselves are joined back once, at the end.
 
 from __future__ import annotations
 
-from pipeline import catalogue, fetch, images, ingest, matching, pack, pairs, queries
+from pipeline import (
+    balance,
+    catalogue,
+    fetch,
+    filters,
+    images,
+    ingest,
+    lists,
+    matching,
+    pack,
+    pairs,
+    queries,
+    rules,
+    scores,
+    sources,
+)
 from pipeline.context import Stage
 from wit.text import NORMALISER_VERSION
 
 STAGES: tuple[Stage, ...] = (
-    # Metadata of any kind: row, uid, rank, source, local, url, raw_text.
+    # Metadata of any kind: row, uid, rank, source, local, url, raw_text, and what it declares.
     Stage(
         "10_ingest",
         (),
         ingest.ingest,
-        params=ingest.names,
-        files=ingest.files,
+        params=sources.names,
+        files=sources.local_files,
         sql=("10_ingest.sql",),
     ),
     # The same address under one key, its domain, and what is wrong with it.
-    Stage("12_urls", ("10_ingest",), "12_urls.sql"),
+    Stage(
+        "12_urls",
+        ("10_ingest",),
+        "12_urls.sql",
+        params=lambda config: {"schemes": config.url.schemes},
+        split="files",
+    ),
+    # Domains and URLs that are not wanted.
+    Stage(
+        "13_lists",
+        (),
+        lists.lists,
+        params=lists.params,
+        files=lists.files,
+        sql=("12_urls.sql",),
+    ),
     # Caption as the model reads it, normalised words, language.
     Stage(
         "15_clean",
         ("10_ingest",),
         "15_clean.sql",
+        split="files",
+        python=True,
         sql=("words.sql",),
         version=NORMALISER_VERSION,
     ),
@@ -45,32 +77,64 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "20_match",
         ("15_clean", "18_queries"),
-        matching.match,
+        "20_match.sql",
         params=matching.params,
-        sql=matching.SQL_FILES,
+        sql=matching.MORE_SQL,
+        make=matching.maker,
+        split="files",
+        python=True,
     ),
-    # Rules on a row by itself.
+    # Captions that stand on too many images or domains.
+    Stage(
+        "25_repeats",
+        ("12_urls", "15_clean"),
+        "25_repeats.sql",
+        params=filters.repeats_params,
+        split="keys",
+    ),
+    # Bounds on the scores that come with the metadata.
+    Stage("28_scores", ("10_ingest",), scores.scores, params=scores.params, sql=("28_top.sql",)),
+    # Rules on a row by itself; the user's own too.
     Stage(
         "30_filter",
-        ("12_urls", "15_clean", "20_match"),
+        (
+            "10_ingest",
+            "12_urls",
+            "13_lists",
+            "15_clean",
+            "20_match",
+            "25_repeats",
+            "28_scores",
+        ),
         "30_filter.sql",
-        params=lambda config: config.text.model_dump(),
+        params=filters.filter_params,
+        macros=rules.macro,
+        split="files",
         judges="10_ingest",
     ),
     # One row per URL and caption, and a few captions per URL.
     Stage(
         "40_dedupe",
-        ("10_ingest", "12_urls", "15_clean", "30_filter"),
+        ("15_clean", "30_filter"),
         "40_dedupe.sql",
-        params=lambda config: {"captions_per_image": config.dedupe.captions_per_image},
+        params=filters.dedupe_params,
+        split="keys",
         judges="30_filter",
+    ),
+    # Which pairs each query brings in.
+    Stage(
+        "48_bring",
+        ("18_queries", "20_match", "40_dedupe"),
+        balance.bring,
+        params=balance.params_before,
+        sql=tuple(balance.BRING.values()),
     ),
     # The cap per query.
     Stage(
         "50_balance",
-        ("10_ingest", "20_match", "40_dedupe"),
+        ("40_dedupe", "48_bring"),
         "50_balance.sql",
-        params=lambda config: {"cap": config.balance.cap},
+        split="files",
         judges="40_dedupe",
     ),
     # Every wanted URL once, through img2dataset: images, and what became of each URL.
@@ -91,10 +155,19 @@ STAGES: tuple[Stage, ...] = (
         judges="50_balance",
         sql=images.SQL_FILES,
     ),
+    # The cap again, on what came of the download.
+    Stage(
+        "75_cap",
+        ("10_ingest", "18_queries", "20_match", "40_dedupe", "70_images"),
+        balance.cap,
+        params=balance.params_after,
+        judges="70_images",
+        sql=balance.SQL_FILES,
+    ),
     # The shards, in the order of rank.
     Stage(
         "80_pack",
-        ("10_ingest", "12_urls", "15_clean", "60_fetch", "70_images"),
+        ("10_ingest", "12_urls", "15_clean", "60_fetch", "70_images", "75_cap"),
         pack.pack,
         params=pack.params,
         sql=("80_pack.sql",),

@@ -19,6 +19,7 @@ COMMANDS = {
     "queries": ("pipeline.querylist.command", "make a query list, say what it covers", "pipeline"),
     "shards": ("pipeline.run", "build a corpus: metadata to shards and catalogue", "pipeline"),
     "stats": ("pipeline.stats", "print what a corpus holds and what it dropped", "pipeline"),
+    "balance": ("pipeline.plan", "plan the cap on pairs per query", "pipeline"),
     "sql": ("pipeline.sql_command", "ask the catalogue a question in SQL", "pipeline"),
     "verify": ("pipeline.verify", "check every file of a corpus against its manifest", "pipeline"),
     "sample": ("pipeline.sample.command", "write or serve the embedded sample", "pipeline"),

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 class Reason(StrEnum):
     """Why a row is not in the shards: a closed set, in the order in which stages apply them.
+    The rules of a user (`drop` in the config) add their own names to it.
 
     The value is what `pairs.reason` holds; `REASONS` says what it means.
     """
@@ -20,12 +21,28 @@ class Reason(StrEnum):
     NO_TEXT = "no_text"
     NO_URL = "no_url"
     URL_SCHEME = "url_scheme"
+    URL_EXTENSION = "url_extension"
+    URL_DOMAIN = "url_domain"
+    OPT_OUT_LIST = "opt_out_list"
+    LICENSE = "license"
     TEXT_TOO_SHORT = "text_too_short"
     TEXT_TOO_LONG = "text_too_long"
+    FILE_NAME = "file_name"
+    PLACEHOLDER = "placeholder"
+    URL_TAIL = "url_tail"
+    FEW_LETTERS = "few_letters"
     LANGUAGE = "language"
     BOILERPLATE = "boilerplate"
+    DECLARED_TOO_SMALL = "declared_too_small"
+    DECLARED_ASPECT = "declared_aspect"
+    LOW_SIMILARITY = "low_similarity"
+    NSFW = "nsfw"
+    WATERMARK = "watermark"
+    LOW_AESTHETIC = "low_aesthetic"
+    # rules of the user's own stand here
     NO_QUERY = "no_query"
     DUPLICATE_PAIR = "duplicate_pair"
+    NEAR_DUPLICATE_CAPTION = "near_duplicate_caption"
     DUPLICATE_URL = "duplicate_url"
     OVER_CAP = "over_cap"
     # the download
@@ -56,15 +73,30 @@ class Reason(StrEnum):
 REASONS: dict[Reason, str] = {
     Reason.NO_TEXT: "the caption is null or empty after cleaning",
     Reason.NO_URL: "the URL is null, empty or can't be parsed",
-    Reason.URL_SCHEME: "the URL is not http or https",
+    Reason.URL_SCHEME: "the URL is not http or https, or not of a wanted scheme",
+    Reason.URL_EXTENSION: "the ending of the URL promises no picture",
+    Reason.URL_DOMAIN: "the domain, or one above it, is on the block list",
+    Reason.OPT_OUT_LIST: "the URL or its domain is on a list of those who opted out",
+    Reason.LICENSE: "the declared licence is not a wanted one",
     Reason.TEXT_TOO_SHORT: "the caption has too few characters or words",
-    Reason.TEXT_TOO_LONG: "the caption has too many characters",
+    Reason.TEXT_TOO_LONG: "the caption has too many characters or words",
+    Reason.FILE_NAME: "the caption is the name of a file",
+    Reason.PLACEHOLDER: "the caption is what software writes when there is none",
+    Reason.URL_TAIL: "the caption repeats the last part of the URL",
+    Reason.FEW_LETTERS: "too little of the caption is letters and digits",
     Reason.LANGUAGE: "the caption is surely in a language that is not wanted",
-    Reason.BOILERPLATE: "the same caption stands on too many different images",
+    Reason.BOILERPLATE: "the same caption stands on too many different images or domains",
+    Reason.DECLARED_TOO_SMALL: "the metadata declare a shorter side of too few pixels",
+    Reason.DECLARED_ASPECT: "the metadata declare an image that is too wide or too tall",
+    Reason.LOW_SIMILARITY: "the score of image and text in the metadata is out of bounds",
+    Reason.NSFW: "the score for unsafe images in the metadata is out of bounds",
+    Reason.WATERMARK: "the score for watermarks in the metadata is out of bounds",
+    Reason.LOW_AESTHETIC: "the aesthetic score in the metadata is out of bounds",
     Reason.NO_QUERY: "no query occurs in the caption",
     Reason.DUPLICATE_PAIR: "another row has the same canonical URL and caption",
+    Reason.NEAR_DUPLICATE_CAPTION: "a caption of the same URL says the same in like words",
     Reason.DUPLICATE_URL: "enough other captions of the same canonical URL are kept",
-    Reason.OVER_CAP: "each query of the caption has enough pairs of lower rank",
+    Reason.OVER_CAP: "no query of the caption brings the pair in",
     Reason.DNS: "the host name doesn't resolve",
     Reason.CONNECTION: "the connection failed, was reset or broke off",
     Reason.TIMEOUT: "the download passed its deadline",
@@ -93,6 +125,20 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "url": ("url", "image_url", "img_url", "image_link"),
     "text": ("text", "caption", "captions", "alt", "alt_text", "title"),
     "path": ("image", "file", "file_name", "filename", "filepath", "path", "image_path"),
+    "width": ("original_width", "width", "image_width"),
+    "height": ("original_height", "height", "image_height"),
+    "license": ("license", "licence"),
+    "similarity": (
+        "similarity",
+        "clip_similarity",
+        "clip_l14_similarity_score",
+        "clip_b32_similarity_score",
+        "clip_similarity_vitl14",
+        "clip_similarity_vitb32",
+    ),
+    "nsfw": ("punsafe", "nsfw_score_opennsfw2", "nsfw_score", "nsfw"),
+    "watermark": ("pwatermark", "watermark_score", "watermark"),
+    "aesthetic": ("aesthetic", "aesthetic_score", "aesthetic_score_laion_v2"),
 }
 
 # pairs/*.parquet and the catalogue's `pairs`: one row per input row, kept or not.
@@ -107,6 +153,13 @@ PAIRS: list[tuple[str, pa.DataType, str]] = [
     ("text", pa.string(), "caption after cleaning: what the model is trained on"),
     ("language", pa.string(), "most likely language of the caption (ISO 639-1)"),
     ("language_probability", pa.float64(), "probability of that language, 0 to 1"),
+    ("license", pa.string(), "licence that the metadata declare"),
+    ("declared_width", pa.int32(), "width that the metadata declare, in pixels"),
+    ("declared_height", pa.int32(), "height that the metadata declare, in pixels"),
+    ("similarity", pa.float64(), "score of image and text that came with the metadata"),
+    ("nsfw", pa.float64(), "score for unsafe images that came with the metadata"),
+    ("watermark", pa.float64(), "score for watermarks that came with the metadata"),
+    ("aesthetic", pa.float64(), "aesthetic score that came with the metadata"),
     ("verdict", pa.string(), "'kept' or 'dropped'"),
     ("reason", pa.string(), "why it was dropped (see reasons); null when kept"),
     ("stage", pa.string(), "stage that dropped it; null when kept"),

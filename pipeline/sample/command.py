@@ -54,7 +54,7 @@ def sample_config(config: ShardsConfig, folder: Path, port: int) -> ShardsConfig
     A limit that the user has changed stays as it is.
     """
     default = ShardsConfig()
-    changes: dict[str, Any] = {"input": [folder / "metadata.parquet"]}
+    changes: dict[str, Any] = {"input": [str(folder / "metadata.parquet")]}
     if config.queries is None:
         changes["queries"] = folder / "queries.txt"
     for name, limits in LIMITS.items():

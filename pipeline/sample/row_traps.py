@@ -52,6 +52,14 @@ NO_QUERY = (
     "fresh vegetables from the market, sold by the farmer",
     "passengers waiting for the delayed train in the evening",
 )
+PLACEHOLDERS = ("No image available", "Product image 3", "alt text", "Stock photo!")
+FILE_NAMES = (
+    "IMG_2041.jpg",
+    "red star final.png",
+    "Screenshot 2020-01-01 at 10.00.00",
+    "DSC 00412",
+)
+FEW_LETTERS = ("red star ----------", "***** blue ring *****", "1 | 2 | 3 | 4 | ... >>")
 # what people's software makes of a caption, and what it must be again
 BROKEN: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
     (lambda t: f"{t} &amp; more", lambda t: f"{t} & more"),
@@ -173,6 +181,23 @@ def add_caption_traps(book: Book) -> None:
         pair = next(book.pairs)
         row = Row("broken", book.url("broken"), spoil(pair.text), None, mend(pair.text))
         book.add(row, encode(pair.image, "JPEG", quality=85))
+
+
+def add_useless_captions(book: Book) -> None:
+    """Add rows whose captions were written by software, and one URL that promises no picture."""
+    for kind, texts, reason in (
+        ("placeholder", PLACEHOLDERS, Reason.PLACEHOLDER),
+        ("file_name", FILE_NAMES, Reason.FILE_NAME),
+        ("few_letters", FEW_LETTERS, Reason.FEW_LETTERS),
+    ):
+        for text in texts:
+            book.add(Row(kind, book.url(kind), text, reason))
+    for _ in range(3):
+        url = book.url("url_tail")
+        name = url.rpartition("/")[2].removesuffix(".jpg")
+        book.add(Row("url_tail", url, name.upper(), Reason.URL_TAIL))
+    url = book.url("url_extension", "svg")
+    book.add(Row("url_extension", url, next(book.pairs).text, Reason.URL_EXTENSION))
 
 
 def add_over_cap(book: Book) -> None:

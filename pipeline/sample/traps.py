@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from pipeline.sample.book import Book
 from pipeline.sample.image_traps import add_image_traps
-from pipeline.sample.row_traps import add_caption_traps, add_duplicates, add_over_cap
+from pipeline.sample.row_traps import (
+    add_caption_traps,
+    add_duplicates,
+    add_over_cap,
+    add_useless_captions,
+)
 from pipeline.sample.web_traps import add_web_traps
 
 
@@ -25,3 +30,4 @@ def add_traps(book: Book, copies: int, slow: bool) -> None:
     add_web_traps(book, slow)
     add_image_traps(book)
     add_over_cap(book)
+    add_useless_captions(book)

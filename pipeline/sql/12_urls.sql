@@ -1,6 +1,7 @@
 -- What each URL means: a key that is equal for spellings of the same address, its domain, and
 -- what is wrong with it. The key is 64 bits of the md5 of the canonical URL: scheme and host in
 -- lower case, no default port, no fragment, no parameter that only tracks the visitor.
+-- tail is the last part of the path, as people wrote it.
 -- A row of a local folder of images has a path instead: its key is the path, its domain null.
 WITH trimmed AS (
     SELECT
@@ -48,6 +49,7 @@ hosts AS (
 canonical AS (
     SELECT
         row,
+        CASE WHEN local THEN url ELSE path END AS path,
         CASE
             WHEN local THEN folder || url
             ELSE scheme || '://' || userinfo || host
@@ -64,7 +66,7 @@ canonical AS (
             WHEN url IS NULL OR url = '' THEN 'no_url'
             WHEN local THEN NULL
             WHEN scheme = '' THEN 'no_url'
-            WHEN scheme NOT IN ('http', 'https') THEN 'url_scheme'
+            WHEN NOT list_contains($schemes, scheme) THEN 'url_scheme'
             WHEN host = '' OR TRY_CAST(nullif(port, '') AS BIGINT) > 65535 THEN 'no_url'
         END AS reason
     FROM hosts
@@ -73,6 +75,7 @@ SELECT
     row,
     md5_number_lower(address) AS url_key,
     domain,
+    TRY(url_decode(regexp_extract(path, '([^/]*)/*$', 1))) AS tail,
     reason
 FROM canonical
 ORDER BY row

@@ -1,4 +1,5 @@
--- The caption as the model will read it, its normalised words, its language.
+-- The caption as the model will read it, a key that is equal for equal captions, its normalised
+-- words, its language.
 -- Printable ASCII without entities needs neither ftfy nor Unicode rules; the tests hold the two
 -- roads to the same result.
 WITH cleaned AS (
@@ -24,6 +25,7 @@ guessed AS (
 SELECT
     row,
     text,
+    md5_number_lower(nullif(text, '')) AS text_key,
     words,
     guess.language AS language,
     guess.probability AS language_probability

@@ -1,54 +1,11 @@
--- The cap: each query brings in its $cap pairs of lowest rank, and a pair stays when any of its
--- queries brings it in (coordinated bottom-k). No order of the input enters, and a smaller cap
--- keeps a subset of a larger one.
--- Ranks are uniform, so of a query with n pairs the first $cap lie, but for a chance below one in
--- a billion, under the quantile (cap + 6 sqrt(cap)) / n: only those are sorted. A query for which
--- the bound held too few is sorted whole, so the result is always exact.
-WITH wanted AS (
-    SELECT match.query_id, match.row, ingest.rank
-    FROM read_parquet($match) AS match
-    JOIN read_parquet($dedupe) AS dedupe USING (row)
-    JOIN read_parquet($ingest) AS ingest USING (row)
-    WHERE dedupe.reason IS NULL
-),
-sizes AS (
-    SELECT query_id, ($cap + 6 * sqrt($cap)) / count(*) * 18446744073709551616.0 AS bound
-    FROM wanted
-    GROUP BY query_id
-    HAVING count(*) > $cap
-),
-bounds AS (
-    SELECT
-        sizes.query_id,
-        CASE
-            WHEN count(*) FILTER (CAST(wanted.rank AS DOUBLE) <= sizes.bound) < $cap
-                THEN 18446744073709551616.0
-            ELSE any_value(sizes.bound)
-        END AS bound
-    FROM wanted
-    JOIN sizes USING (query_id)
-    GROUP BY sizes.query_id
-),
-brought_in AS (
-    SELECT wanted.row
-    FROM wanted
-    ANTI JOIN sizes USING (query_id)
-    UNION
-    SELECT row
-    FROM (
-        SELECT
-            wanted.row,
-            row_number() OVER (PARTITION BY wanted.query_id ORDER BY wanted.rank, wanted.row) AS nth
-        FROM wanted
-        JOIN bounds USING (query_id)
-        WHERE CAST(wanted.rank AS DOUBLE) <= bounds.bound
-    )
-    WHERE nth <= $cap
-)
+-- The cap: a pair stays when a query brings it in.
 SELECT
     dedupe.row,
     CASE WHEN brought_in.row IS NULL THEN 'over_cap' END AS reason
-FROM read_parquet($dedupe) AS dedupe
-LEFT JOIN brought_in ON brought_in.row = dedupe.row
-WHERE dedupe.reason IS NULL
+FROM (
+    SELECT row FROM read_parquet($dedupe) WHERE reason IS NULL AND row >= $first AND row < $last
+) AS dedupe
+LEFT JOIN (
+    SELECT DISTINCT row FROM read_parquet($bring) WHERE row >= $first AND row < $last
+) AS brought_in ON brought_in.row = dedupe.row
 ORDER BY dedupe.row

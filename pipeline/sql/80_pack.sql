@@ -1,4 +1,5 @@
--- Every attempted sample in the order of the shards, with what it takes to write it.
+-- Every attempted sample in the order of the shards, with what it takes to write it; without the
+-- good ones that fell over the cap.
 SELECT
     images.row,
     ingest.uid,
@@ -24,4 +25,6 @@ JOIN read_parquet($ingest) AS ingest USING (row)
 JOIN read_parquet($urls) AS urls USING (row)
 JOIN read_parquet($clean) AS clean USING (row)
 JOIN read_parquet($fetch) AS fetched USING (url_key)
+LEFT JOIN read_parquet($cap) AS cap ON cap.row = images.row
+WHERE cap.reason IS NULL
 ORDER BY ingest.rank, images.row

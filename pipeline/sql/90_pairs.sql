@@ -18,6 +18,10 @@ dropped AS (
     SELECT row, reason, '70_images', kept_row
     FROM read_parquet($images)
     WHERE reason IS NOT NULL AND row >= $first AND row < $last
+    UNION ALL
+    SELECT row, reason, '75_cap', NULL
+    FROM read_parquet($cap)
+    WHERE reason IS NOT NULL AND row >= $first AND row < $last
 )
 SELECT
     ingest.row,
@@ -30,6 +34,13 @@ SELECT
     clean.text,
     clean.language,
     clean.language_probability,
+    ingest.license,
+    ingest.declared_width,
+    ingest.declared_height,
+    ingest.similarity,
+    ingest.nsfw,
+    ingest.watermark,
+    ingest.aesthetic,
     CASE WHEN dropped.reason IS NULL THEN 'kept' ELSE 'dropped' END AS verdict,
     dropped.reason,
     dropped.stage,

@@ -85,10 +85,12 @@ def sql_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., l
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from pipeline import udfs
     from pipeline.engine import sql_text
 
     folder = tmp_path_factory.mktemp("tables")
     with duckdb.connect() as con:
+        udfs.register(con)
         # Files are rewritten within the granularity of their times, which the cache relies on.
         con.execute("SET enable_external_file_cache = false")
 

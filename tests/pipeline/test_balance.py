@@ -1,7 +1,9 @@
-"""40_dedupe and 50_balance against definitions a reader can check by eye."""
+"""The cap per query against definitions a reader can check by eye."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
@@ -19,21 +21,33 @@ RANKS = st.integers(0, 2**64 - 1) | st.integers(0, 3) | st.integers(2**64 - 3, 2
 PAIRS = st.lists(st.tuples(RANKS, st.sets(st.integers(0, 4), max_size=3)), max_size=60)
 
 
-def balanced(sql: Any, pairs: list[tuple[int, set[int]]], cap: int) -> set[int]:
+def tables_of(pairs: list[tuple[int, set[int]]]) -> dict[str, dict[str, Any]]:
     rows = [(i, q) for i, (_, queries) in enumerate(pairs) for q in sorted(queries)]
-    number = pa.array(range(len(pairs)), pa.int64())
-    tables = {
-        "ingest": {"row": number, "rank": pa.array([r for r, _ in pairs], pa.uint64())},
-        "dedupe": {"row": number, "reason": pa.array([None] * len(pairs), pa.string())},
+    return {
+        "standing": {
+            "row": pa.array(range(len(pairs)), pa.int64()),
+            "rank": pa.array([r for r, _ in pairs], pa.uint64()),
+            "reason": pa.array([None] * len(pairs), pa.string()),
+        },
         "match": {
             "row": pa.array([row for row, _ in rows], pa.int64()),
             "query_id": pa.array([query for _, query in rows], pa.int32()),
         },
+        "queries": {
+            "query_id": pa.array(range(5), pa.int32()),
+            "words": [f"query {i}" for i in range(5)],
+        },
     }
-    found = sql("50_balance.sql", tables, cap=cap)
-    assert [row for row, _ in found] == list(range(len(pairs)))
-    assert {reason for _, reason in found} <= {None, "over_cap"}
-    return {row for row, reason in found if reason is None}
+
+
+def balanced(sql: Any, pairs: list[tuple[int, set[int]]], cap: int, parts: int = 1) -> set[int]:
+    """The rows that queries bring in; the work is cut into parts by query."""
+    tables = tables_of(pairs)
+    del tables["queries"]
+    found = [sql("48_bottom_k.sql", tables, cap=cap, part=i, parts=parts) for i in range(parts)]
+    for rows in found:
+        assert [row for (row,) in rows] == sorted({row for (row,) in rows})
+    return {row for rows in found for (row,) in rows}
 
 
 def naive(pairs: list[tuple[int, set[int]]], cap: int) -> set[int]:
@@ -51,6 +65,7 @@ def test_the_cap_is_the_plain_definition(
     sql_on: Any, pairs: list[tuple[int, set[int]]], cap: int
 ) -> None:
     assert balanced(sql_on, pairs, cap) == naive(pairs, cap)
+    assert balanced(sql_on, pairs, cap, parts=3) == naive(pairs, cap)
 
 
 @LIMITED
@@ -66,6 +81,65 @@ def test_the_cap_is_nested_and_free_of_order(
     assert {order[i] for i in shuffled} == small
 
 
+@LIMITED
+@given(PAIRS, PAIRS, st.integers(1, 8))
+def test_new_pairs_are_merged_into_what_was_brought_in(
+    sql_on: Any, old: list[tuple[int, set[int]]], new: list[tuple[int, set[int]]], cap: int
+) -> None:
+    """What fell over the cap stays over it when input is added, so only what was kept and what is
+    new has to be looked at; and queries that nothing new holds bring in the same."""
+    before = balanced(sql_on, old, cap)
+    after = balanced(sql_on, old + new, cap)
+    assert {row for row in after if row < len(old)} <= before
+    slim = [
+        (rank_, queries if row in before else set()) for row, (rank_, queries) in enumerate(old)
+    ]
+    assert balanced(sql_on, slim + new, cap) == after
+    touched = set().union(*(queries for _, queries in new), set())
+    for row, (_, queries) in enumerate(old):
+        if not queries & touched:
+            assert (row in before) == (row in after)
+
+
+def drawn(rank_: int, query: int, cap: int, count: int) -> bool:
+    """The draw as its comment says it: a hash to 32 bits against cap / count."""
+    key = int.from_bytes(hashlib.md5(f"query {query}".encode()).digest()[8:], "little")
+    low, high = (1 << 32) - 1, 32
+    a = rank_ ^ key
+    b = (a & low) * 2654435761 ^ a >> high
+    c = ((b ^ b >> high) & low) * 2246822519
+    return (c ^ c >> high) & low < cap / count * 2**32
+
+
+@LIMITED
+@given(PAIRS, st.integers(1, 6))
+def test_independent_draws_are_the_plain_definition(
+    sql_on: Any, pairs: list[tuple[int, set[int]]], cap: int
+) -> None:
+    found = sql_on("48_independent.sql", tables_of(pairs), cap=cap, part=0, parts=1)
+    counts = Counter(query for _, queries in pairs for query in queries)
+    expected = {
+        row
+        for row, (rank_, queries) in enumerate(pairs)
+        if any(counts[q] <= cap or drawn(rank_, q, cap, counts[q]) for q in queries)
+    }
+    assert [row for (row,) in found] == sorted(expected)
+
+
+def test_independent_draws_are_fair_and_independent(sql_on: Any) -> None:
+    """Of 20,000 pairs that two queries share, each brings in a tenth, and both a hundredth."""
+    ranks = [rank(uid(str(i), "")) for i in range(20_000)]
+    kept = {}
+    for queries in ({0}, {1}, {0, 1}):
+        tables = tables_of([(rank_, queries) for rank_ in ranks])
+        found = sql_on("48_independent.sql", tables, cap=2000, part=0, parts=1)
+        kept[len(queries), min(queries)] = {row for (row,) in found}
+    one, other, either = kept[1, 0], kept[1, 1], kept[2, 0]
+    assert either == one | other
+    assert all(abs(len(rows) - 2000) < 4 * 42 for rows in (one, other))  # 4 standard deviations
+    assert abs(len(one & other) - 200) < 4 * 14
+
+
 @pytest.mark.parametrize("spread", [1, 2**32, 2**64 // 4000])
 def test_a_head_query_is_cut_exactly(sql_on: Any, spread: int) -> None:
     """Also when ranks are crowded at the low end, so that the quantile's bound fails."""
@@ -73,49 +147,45 @@ def test_a_head_query_is_cut_exactly(sql_on: Any, spread: int) -> None:
     assert balanced(sql_on, pairs, 100) == set(range(3900, 4000))
 
 
-CAPTIONS = st.tuples(st.integers(0, 3), st.integers(0, 3), RANKS)
+def test_a_cap_is_raised_before_the_download_and_exact_after_it(run_until: Any) -> None:
+    rows = [(f"http://h.example/{i}", f"dog number {i}") for i in range(40)]
+    tables = run_until("50_balance", rows, queries=["dog"], balance={"cap": 6, "survival": 0.5})
+    kept = [row for row, reason in tables.reasons("50_balance").items() if reason is None]
+    assert kept == sorted(sorted(range(40), key=lambda i: rank(uid(*rows[i])))[:12])
+
+
+AFTER = st.lists(
+    st.tuples(RANKS, st.sets(st.integers(0, 4), max_size=3), st.booleans()), max_size=60
+)
 
 
 @LIMITED
-@given(st.lists(CAPTIONS, max_size=30), st.integers(0, 3))
-def test_dedupe_is_the_plain_definition(
-    sql_on: Any, rows: list[tuple[int, int, int]], per_image: int
+@given(AFTER, st.integers(1, 6), st.sampled_from(["bottom_k", "independent"]))
+def test_the_cap_after_the_download(
+    sql_on: Any, pairs: list[tuple[int, set[int], bool]], cap: int, method: str
 ) -> None:
-    number = pa.array(range(len(rows)), pa.int64())
-    tables = {
-        "filter": {"row": number, "reason": pa.array([None] * len(rows), pa.string())},
-        "ingest": {"row": number, "rank": pa.array([r for _, _, r in rows], pa.uint64())},
-        "urls": {"row": number, "url_key": pa.array([u for u, _, _ in rows], pa.uint64())},
-        "clean": {"row": number, "text": pa.array([str(t) for _, t, _ in rows], pa.string())},
+    """Of the pairs whose images are good the first `cap` of each query stay, none brought in by a
+    draw that failed before."""
+    tables = tables_of([(rank_, queries) for rank_, queries, _ in pairs])
+    numbers = tables["standing"]["row"]
+    good = [i for i, (_, _, fine) in enumerate(pairs) if fine]
+    standing = {
+        name: column.take(pa.array(good, pa.int64())) for name, column in tables["standing"].items()
     }
-    found = sql_on("40_dedupe.sql", tables, captions_per_image=per_image)
-    order = sorted(range(len(rows)), key=lambda i: (rows[i][2], i))
-    kept: dict[int, list[int]] = {}  # URL -> rows that stay
-    first: dict[tuple[int, int], int] = {}  # pair -> its first row
-    reasons: dict[int, str | None] = {}
-    for i in order:
-        url, text, _ = rows[i]
-        of_url = kept.setdefault(url, [])
-        if (url, text) in first:
-            reasons[i] = "duplicate_pair"
-        elif per_image and len(of_url) >= per_image:
-            reasons[i] = "duplicate_url"
-        else:
-            reasons[i] = None
-            of_url.append(i)
-        first.setdefault((url, text), i)
-    assert {row: reason for row, reason, _ in found} == reasons
-    for row, reason, kept_row in found:
-        if reason is None:
-            assert kept_row is None
-        else:
-            assert reasons[kept_row] is None
-            assert rows[kept_row][0] == rows[row][0]
-
-
-def test_the_lowest_rank_stays_of_equal_pairs(run_until: Any) -> None:
-    spellings = [f"http://h.example/x.jpg#{i}" for i in range(5)]
-    tables = run_until("40_dedupe", [(url, "a dog") for url in spellings], queries=["dog"])
-    best = min(range(5), key=lambda i: rank(uid(spellings[i], "a dog")))
-    expected = {i: None if i == best else "duplicate_pair" for i in range(5)}
-    assert tables.reasons("40_dedupe") == expected
+    if method == "bottom_k":
+        given = {"match": tables["match"], "standing": standing}
+        found = sql_on("48_bottom_k.sql", given, cap=cap, part=0, parts=1)
+        only = [(rank_, queries if fine else set()) for rank_, queries, fine in pairs]
+        assert {row for (row,) in found} == naive(only, cap)
+        return
+    reasons = pa.array([None if fine else "http_404" for _, _, fine in pairs], pa.string())
+    given = {
+        **tables,
+        "standing": standing,
+        "dedupe": {"row": numbers, "reason": pa.array([None] * len(pairs), pa.string())},
+        "images": {"row": numbers, "reason": reasons},
+    }
+    found = sql_on("75_independent.sql", given, cap=cap)
+    counts = Counter(q for _, queries, fine in pairs if fine for q in queries)
+    expected = {i for i in good if any(drawn(pairs[i][0], q, cap, counts[q]) for q in pairs[i][1])}
+    assert {row for (row,) in found} == expected

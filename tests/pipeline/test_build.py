@@ -123,9 +123,10 @@ def test_what_is_lost_is_made_again(
 
 def test_config_json_holds_what_decides_the_content(corpus: Path, sample: ShardsConfig) -> None:
     found = json.loads((corpus / "config.json").read_text())
-    assert found["config"]["balance"] == {"cap": sample.balance.cap}
+    assert found["config"]["balance"] == sample.balance.model_dump()
     assert "resolve" not in found["config"]["fetch"]
-    assert not {"engine", "corpus"} & set(found["config"])
+    assert "corpus" not in found["config"]
+    assert set(found["config"]["engine"]) == {"partition_rows"}
 
 
 def test_two_runs_at_once_are_refused(copy: Path, sample: ShardsConfig) -> None:

@@ -91,3 +91,21 @@ def test_a_missing_or_broken_catalogue_is_named(tmp_path: Path) -> None:
     (tmp_path / "corpus.duckdb").write_bytes(b"not a database" * 1000)
     with pytest.raises(CorpusError, match=r"corpus\.duckdb: .*delete it"):
         open_catalogue(tmp_path)
+
+
+def test_duplicates_say_who_was_kept_and_why(con: duckdb.DuckDBPyConnection) -> None:
+    rules = dict(con.execute("SELECT DISTINCT reason, rule FROM duplicates").fetchall())
+    assert rules == {
+        "duplicate_pair": "the lower rank",
+        "duplicate_url": "the lower rank",
+        "duplicate_image": "the larger image",
+        "near_duplicate_image": "the larger image",
+    }
+    ranks = con.execute(
+        "SELECT kept.rank, dropped.rank FROM duplicates AS gone"
+        " JOIN pairs AS kept ON kept.uid = gone.duplicate_of"
+        " JOIN pairs AS dropped ON dropped.row = gone.row"
+        " WHERE gone.rule = 'the lower rank' AND gone.uid != gone.duplicate_of"
+    ).fetchall()
+    assert ranks
+    assert all(kept < dropped for kept, dropped in ranks)

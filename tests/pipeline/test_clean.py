@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from pipeline.config import EngineConfig
 from pipeline.engine import connect, sql_text
+from pipeline.language import model
 from pipeline.udfs import check_languages
 from wit.errors import ConfigError
 from wit.text import clean_caption, words
@@ -44,10 +46,31 @@ def test_sql_and_python_agree(
     }
     pq.write_table(pa.table(table), path)
     found = con.execute(sql_text("15_clean.sql"), {"ingest": str(path)}).fetchall()
-    for raw, (_, text, joined, language, probability) in zip(texts, found, strict=True):
+    for raw, (_, text, key, joined, language, probability) in zip(texts, found, strict=True):
         assert text == (None if raw is None else clean_caption(raw))
+        assert (key is None) == (not text)
         assert joined == (None if raw is None else " ".join(words(text)))
         assert (language is None) == (probability is None) == (not joined)
+
+
+def test_a_batch_is_judged_as_py3langid_judges_each() -> None:
+    texts = [
+        *SURE.values(),
+        *SHORT_ENGLISH,
+        "",
+        "!!",
+        "ROTER HUND",
+        "x" * 700,
+        "e\u0301 cafe",
+        "\U0001f415",
+    ]
+    alone = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    together = model().classify(texts)
+    for text, (language, probability) in zip(texts, together, strict=True):
+        expected, sure = alone.classify(text[:500])
+        assert probability == pytest.approx(sure, abs=1e-4)
+        assert language == expected
+    assert model().classify([]) == []
 
 
 SURE = {

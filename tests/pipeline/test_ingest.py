@@ -9,12 +9,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import ShardsConfig
-from pipeline.ingest import roots, sources
+from pipeline.sources import roots, sources
 from wit.errors import InputError
 from wit.text import rank, uid
 
@@ -240,3 +241,50 @@ def test_an_empty_folder_and_a_file_named_twice(run_until: Any, tmp_path: Path) 
     path = parquet(tmp_path / "list.parquet", url=URLS, text=TEXTS)
     with pytest.raises(InputError, match="given twice"):
         run_until("10_ingest", input=[path, path])
+
+
+def test_urls_that_fsspec_reads(run_until: Any) -> None:
+    store = fsspec.filesystem("memory")
+    for name in ("b", "a"):
+        with store.open(f"/lists/{name}.parquet", "wb") as file:
+            table = {"URL": [f"{url}?{name}" for url in URLS], "TEXT": TEXTS, "WIDTH": [640, 480]}
+            pq.write_table(pa.table(table), file)
+    with store.open("/lists/c.csv", "wb") as file:
+        file.write(b"url,text\nhttp://c.example/3.jpg,a third\n")
+    expected = [f"{url}?{name}" for name in "ab" for url in URLS]
+    try:
+        rows = run_until("10_ingest", input=["memory://lists/*.parquet"])("10_ingest")
+        assert [row["url"] for row in rows] == expected
+        assert [row["declared_width"] for row in rows] == [640, 480] * 2
+        assert rows[0]["source"].endswith("/lists/a.parquet")
+        again = run_until("10_ingest", input=["memory://lists/*.parquet"])
+        assert again.built() == []
+        whole = run_until("10_ingest", input=["memory://lists"])("10_ingest")
+        assert [row["url"] for row in whole] == [*expected, "http://c.example/3.jpg"]
+        with pytest.raises(InputError, match=r"memory://lists/x: no metadata there"):
+            run_until("10_ingest", input=["memory://lists/x"])
+    finally:
+        store.rm("/lists", recursive=True)
+    with pytest.raises(InputError, match=r"nothing://x: fsspec can't read this"):
+        run_until("10_ingest", input=["nothing://x"])
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_large_files_are_cut_into_parts(run_until: Any, tmp_path: Path, kind: str) -> None:
+    urls, texts = [f"http://a.example/{i}" for i in range(10)], [f"text {i}" for i in range(10)]
+    path = tmp_path / f"list.{kind}"
+    if kind == "parquet":
+        captions = pa.array([[text, text + "!"] for text in texts], pa.list_(pa.string()))
+        parquet(path, url=urls, captions=captions)
+        expected = [text + end for text in texts for end in ("", "!")]
+    else:
+        path.write_text("url,text\n" + "\n".join(map(",".join, zip(urls, texts, strict=True))))
+        expected = texts
+    tables = run_until("10_ingest", input=[path], engine={"partition_rows": 4})
+    files = sorted(tables.runner.results["10_ingest"].folder.glob("*"))
+    assert [file.name for file in files] == [
+        *(f"{i:05}.parquet" for i in range(3)),
+        "stage.json",
+    ]
+    rows = tables("10_ingest")
+    assert [(row["row"], row["raw_text"]) for row in rows] == list(enumerate(expected))

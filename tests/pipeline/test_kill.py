@@ -138,7 +138,13 @@ def test_a_changed_threshold_rebuilds_what_follows_it(
     shutil.copytree(undisturbed, corpus)
     with settings(sample) as config:
         assert start(config, corpus, "--image.max_aspect", "8").wait(timeout=60) == 0
-        assert built(corpus) == ["70_images", "80_pack", "90_pairs", "95_catalogue"]
+        assert built(corpus) == [
+            "70_images",
+            "75_cap",
+            "80_pack",
+            "90_pairs",
+            "95_catalogue",
+        ]
         wide = "SELECT DISTINCT verdict FROM pairs WHERE url LIKE '%extreme_aspect%'"
         with catalogue.open_catalogue(corpus) as con:
             assert con.execute(wide).fetchall() == [("kept",)]

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import parts as parts_module
 from pipeline import runner as runner_module
 from pipeline.config import EngineConfig, ShardsConfig
 from pipeline.context import Context, Counts, Stage
@@ -25,13 +26,18 @@ ROWS = [(f"http://h.example/{i}", f"dog number {i}") for i in range(20)]
 SQL_STAGES = [
     "10_ingest",
     "12_urls",
+    "13_lists",
     "15_clean",
     "18_queries",
     "20_match",
+    "25_repeats",
+    "28_scores",
     "30_filter",
     "40_dedupe",
+    "48_bring",
     "50_balance",
 ]
+AFTER_FILTER = ["30_filter", "40_dedupe", "48_bring", "50_balance"]
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -48,11 +54,13 @@ def digests(folder: Path) -> dict[str, str]:
         ({}, []),
         ({"engine": {"threads": 3, "memory_limit": "1GB"}}, []),
         ({"fetch": {"processes": 5, "resolve": {"x.example": "127.0.0.1:80"}}}, []),
-        ({"balance": {"cap": 7}}, ["50_balance"]),
-        ({"dedupe": {"captions_per_image": 2}}, ["40_dedupe", "50_balance"]),
-        ({"text": {"min_chars": 12}}, ["30_filter", "40_dedupe", "50_balance"]),
-        ({"queries": ["number"]}, SQL_STAGES[3:]),
-        ({"rows": ROWS[:5]}, SQL_STAGES),
+        ({"balance": {"cap": 7}}, ["48_bring", "50_balance"]),
+        ({"dedupe": {"captions_per_image": 2}}, ["40_dedupe", "48_bring", "50_balance"]),
+        ({"text": {"min_chars": 12}}, AFTER_FILTER),
+        ({"drop": {"two": "text LIKE '%2'"}}, AFTER_FILTER),
+        ({"scores": {"nsfw": {"max": None}}}, []),
+        ({"queries": ["number"]}, ["18_queries", "20_match", *AFTER_FILTER]),
+        ({"rows": ROWS[:5]}, [stage for stage in SQL_STAGES if stage != "13_lists"]),
     ],
 )
 def test_a_change_rebuilds_what_follows_it(
@@ -84,12 +92,68 @@ def test_bytes_do_not_depend_on_threads_or_tries(run_until: Any, tmp_path: Path)
             input=[tmp_path / "many.parquet"],
             text={"languages": [], "boilerplate_urls": 3},
             balance={"cap": 1000},
-            engine={"threads": threads},
+            engine={"threads": threads, "partition_rows": 100_000},
         )
         found.append(digests(tmp_path / "corpus" / "stages"))
     assert found[0] == found[1]
-    ingest = pq.ParquetFile(tmp_path / "corpus/stages/10_ingest/00000.parquet")
-    assert ingest.metadata.num_row_groups > 2
+    ingest = list((tmp_path / "corpus/stages/10_ingest").glob("*.parquet"))
+    assert len(ingest) == 3
+
+
+def stages_of(tables: Any, *names: str) -> dict[str, dict[str, tuple[int, int]]]:
+    """Stage -> work file -> what tells whether it is the same file on disk."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for name in names:
+        files = sorted(tables.runner.results[name].folder.glob("*.parquet"))
+        found[name] = {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
+    return found
+
+
+def test_new_input_leaves_the_parts_of_the_old_as_they_are(run_until: Any, tmp_path: Path) -> None:
+    names = ("10_ingest", "12_urls", "15_clean", "50_balance")
+    folder = tmp_path / "in"
+    folder.mkdir()
+
+    def add(name: str, texts: list[str]) -> None:
+        urls = [f"http://h.example/{name}/{i}" for i in range(len(texts))]
+        pq.write_table(pa.table({"url": urls, "text": texts}), folder / f"{name}.parquet")
+
+    engine = {"partition_rows": 4, "threads": 1}
+    given = {"input": [folder], "queries": ["dog"], "engine": engine}
+    add("a", [f"a dog {i}" for i in range(6)])
+    before = stages_of(run_until("50_balance", **given), *names)
+    add("b", [f"a big dog {i}" for i in range(3)])
+    tables = run_until("50_balance", **given)
+    after = stages_of(tables, *names)
+    assert list(after["15_clean"]) == ["00000.parquet", "00001.parquet", "00002.parquet"]
+    for name in names[:-1]:
+        assert after[name].items() >= before[name].items()
+    assert [row["row"] for row in tables("50_balance")] == list(range(9))
+    made = digests(tmp_path / "corpus" / "stages")
+    shutil.rmtree(tmp_path / "corpus")
+    run_until("50_balance", **given)
+    assert digests(tmp_path / "corpus" / "stages") == made
+
+
+def test_a_part_that_failed_is_made_again_alone(
+    run_until: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"rows": ROWS, "queries": ["dog"], "engine": {"partition_rows": 5, "threads": 1}}
+    real, made = parts_module.make, []
+
+    def failing(part: Any, *args: Any) -> None:
+        made.append((part.target.parent.name.split(".")[0], part.target.name))
+        if made[-1] == ("15_clean", "00002.parquet") and made.count(made[-1]) == 1:
+            raise Killed
+        real(part, *args)
+
+    monkeypatch.setattr(parts_module, "make", failing)
+    with pytest.raises(Killed):
+        run_until("15_clean", **given)
+    run_until("15_clean", **given)
+    cleaned = [name for stage, name in made if stage == "15_clean"]
+    assert cleaned == [f"{i:05}.parquet" for i in (0, 1, 2, 2, 3)]
+    assert [row["row"] for row in run_until("15_clean", **given)("15_clean")] == list(range(20))
 
 
 def config_at(folder: Path) -> ShardsConfig:

@@ -24,7 +24,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_served_fills_in_what_the_user_left_open(small: Path) -> None:
     with command.served(ShardsConfig(), small) as config:
-        assert config.input == [small / "metadata.parquet"]
+        assert config.input == [str(small / "metadata.parquet")]
         assert config.queries == small / "queries.txt"
         assert config.balance.cap == CAP
         target = config.fetch.resolve["*.example"]

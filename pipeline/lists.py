@@ -1,0 +1,88 @@
+"""Stage 13: domains and URLs that are not wanted: the user's own list, and those who opted out.
+
+URLs of a list are brought to the same keys as those of the input, by the same SQL; a domain
+stands for everything below it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config import ShardsConfig
+from pipeline.context import Context, Counts
+from wit.errors import InputError
+from wit.schema import Reason
+
+LISTS = pa.schema([("domain", pa.string()), ("url_key", pa.uint64()), ("reason", pa.string())])
+_COLUMNS = ("url", "domain")
+
+
+def files(config: ShardsConfig) -> list[Path]:
+    """The lists of those who opted out."""
+    return list(config.url.opt_out)
+
+
+def params(config: ShardsConfig) -> dict[str, Any]:
+    """The list in the config itself; schemes are those that a list may name."""
+    return {"block_domains": config.url.block_domains, "schemes": ["http", "https"]}
+
+
+def lists(context: Context) -> Counts:
+    """Write domain or url_key, and the reason.
+
+    Raises:
+        InputError: a list that can't be read.
+    """
+    from pipeline.engine import copy
+
+    given, keys = context.out / ".given.parquet", context.out / ".keys.parquet"
+    entries = [entry for path in files(context.config) for entry in _entries(path)]
+    urls = [entry for entry in entries if "://" in entry]
+    table = {
+        "row": pa.array(range(len(urls)), pa.int64()),
+        "local": pa.array([False] * len(urls), pa.bool_()),
+        "source": pa.array([""] * len(urls), pa.string()),
+        "url": pa.array(urls, pa.string()),
+    }
+    pq.write_table(pa.table(table), given)
+    with context.connect() as con:
+        copy(con, "12_urls.sql", {**context.params, "ingest": str(given)}, keys)
+    blocked, opted_out = Reason.URL_DOMAIN.value, Reason.OPT_OUT_LIST.value
+    hosts = [entry for entry in entries if "://" not in entry]
+    found: list[dict[str, Any]] = []
+    for names, reason in ((context.params["block_domains"], blocked), (hosts, opted_out)):
+        found += [{"domain": _domain(name), "reason": reason} for name in names]
+    url_keys = pq.read_table(keys)["url_key"].to_pylist()
+    found += [{"url_key": key, "reason": opted_out} for key in url_keys if key is not None]
+    pq.write_table(pa.Table.from_pylist(found, LISTS), context.out / "rows.parquet")
+    return Counts(len(found), len(found))
+
+
+def _domain(name: str) -> str:
+    return name.strip().lower().strip(".").removeprefix("*.").removeprefix("www.")
+
+
+def _entries(path: Path) -> list[str]:
+    """The URLs and domains of a list; lines of a .txt that begin with # are comments."""
+    if path.suffix == ".txt":
+        try:
+            lines = path.read_text("utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8 ({error}): convert it") from None
+        return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if path.suffix != ".parquet":
+        raise InputError(f"{path}: a list of URLs and domains is .txt (one a line) or .parquet")
+    try:
+        names = [name for name in pq.read_schema(path).names if name in _COLUMNS]
+        columns = [pq.read_table(path, columns=[name])[name].cast(pa.string()) for name in names]
+    except pa.ArrowException as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{path}: not readable as Parquet: {first}: write it again") from None
+    if not names:
+        raise InputError(f"{path}: no column url or domain: rename one")
+    values = [value.strip() for column in columns for value in column.to_pylist() if value]
+    return [value for value in values if value]
