@@ -96,7 +96,7 @@ def prepare(x_ND: Tensor, device: str = "cpu", dtype: torch.dtype = torch.float3
         axes_DR = torch.nn.functional.normalize(centred_ND.T @ left_NR, dim=0, eps=1e-300)
     else:
         gram_DD = mean_D.new_zeros(width, width)
-        for block_BD in x_ND.split(4096):
+        for block_BD in torch.split(x_ND, 4096):
             centred_BD = block_BD.double() - mean_D
             gram_DD += centred_BD.T @ centred_BD
         square_R, axes_DR = torch.linalg.eigh(gram_DD)
@@ -141,7 +141,7 @@ def fit(
     """
     solver = _Solver(data, aim, penalties)
     solver.run(tolerance, max_iterations)
-    weight_LRC = solver.w_LP.double().cpu().unflatten(1, (-1, aim.outputs))
+    weight_LRC = solver.w_LP.double().cpu().view(len(penalties), -1, aim.outputs)
     if aim.pair:
         weight_LRC = torch.cat([torch.zeros_like(weight_LRC), weight_LRC], dim=2)
     weight_LDC = data.axes_DR @ weight_LRC[:, :-1]
@@ -233,7 +233,7 @@ class _Solver:
         """Objective (A,) in float64, gradient (A, P) and mean curvature of the loss (A, K)."""
         count, outputs = len(active_A), self.aim.outputs
         x_NR, samples = self.data.x_NR, len(self.data.x_NR)
-        w_ARK = w_AP.unflatten(1, (-1, outputs))
+        w_ARK = w_AP.view(count, -1, outputs)
         w_RAK = w_ARK.permute(1, 0, 2).flatten(1).contiguous()  # (R, A * K): one product for all
         slope_RAK = torch.zeros_like(w_RAK)
         value_A = torch.zeros(count, dtype=torch.float64, device=w_AP.device)
@@ -241,7 +241,7 @@ class _Solver:
         rows = max(64, BLOCK_BYTES[x_NR.device.type] // (count * outputs * x_NR.element_size()))
         for start in range(0, samples, rows):
             x_BR = x_NR[start : start + rows]
-            logit_BAK = (x_BR @ w_RAK).unflatten(1, (count, outputs))
+            logit_BAK = (x_BR @ w_RAK).view(-1, count, outputs)
             if self.aim.class_N is not None:
                 loss_BA = _softmax_(logit_BAK, self.aim.class_N[start : start + rows])
             else:
@@ -252,7 +252,7 @@ class _Solver:
             size_BAK = logit_BAK.abs_()  # p of a wrong output, 1 - p of the right one
             curve_AK += size_BAK.sum(dim=0) - (size_BAK * size_BAK).sum(dim=0)
         lambda_A11 = self.lambda_L[active_A, None, None].to(w_AP.dtype)
-        slope_ARK = slope_RAK.unflatten(1, (count, outputs)).permute(1, 0, 2).contiguous()
+        slope_ARK = slope_RAK.view(-1, count, outputs).permute(1, 0, 2).contiguous()
         slope_ARK[:, :-1] += lambda_A11 * w_ARK[:, :-1]
         length_A = w_ARK[:, :-1].double().square().sum(dim=(1, 2))
         value_A += self.lambda_L[active_A] / 2 * length_A
