@@ -5,29 +5,41 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from eval.task import TASKS
 from wit.config import Settings
 
 
 class EvalConfig(Settings):
-    """Evaluate a trained model: zero-shot classification and retrieval, with 95% intervals."""
+    """Evaluate a trained model on any number of sets: every number with its 95% interval."""
 
     run: Path = Path("data/run")
     """Run directory of the model."""
-    set: list[Path] = Field(min_length=1)
-    """Evaluation set: a webdataset folder or a folder with one sub-folder for each class.
-    Give the option once for each set."""
+    set: list[Path] = Field(default=[])
+    """Evaluation set: a webdataset folder, a folder with one sub-folder for each class, or a CSV
+    file. Give the option once for each set."""
+    suite: Path | None = None
+    """Folder of sets: all in it that bear a name of the registry are evaluated."""
+    task: list[str] = Field(default=[])
+    """Task to run; once for each task (default: what a set is made for)."""
     out: Path | None = None
     """Folder for results (default: RUN/eval)."""
     split: str = Field("test", pattern=r"^[A-Za-z0-9_-]+$")
-    """Split of a webdataset folder."""
+    """Split that is evaluated."""
+    protocol: Literal["paper", "own"] = "paper"
+    """paper: a set that bears a name of the registry must be the published one, by classes and
+    counts, and gets the published class names and prompts; own: every set as it is."""
+    registry: Path | None = None
+    """TOML file in place of the paper's registry."""
     templates: Path | None = None
     """Text file of prompt templates, one a line with {c}, in place of each set's own."""
     batch_size: int = Field(256, ge=1)
     """Images or texts encoded at once."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; auto takes CUDA where there is one."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the towers; part of the protocol."""
     max_pixels: int = Field(100_000_000, ge=1)
     """Images that declare more pixels than this are not decoded."""
     max_bad: int = Field(0, ge=0)
@@ -36,3 +48,11 @@ class EvalConfig(Settings):
     """Bootstrap resamples behind the intervals that have no closed form."""
     seed: int = Field(0, ge=0)
     """Seed of the bootstrap."""
+
+    @field_validator("task")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in TASKS:
+                raise ValueError(f"no task {name}; there are {', '.join(TASKS)}")
+        return names

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Grid
 
 from eval.features import BadSample
 from eval.stats import Interval
@@ -36,35 +36,67 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Table:
+    """What is neither a metric nor a prediction: a curve, a comparison of prompts.
+
+    Attributes:
+        rows: one tuple of plain values for each row, as wide as `columns`. Shares of 1 are in
+            columns whose name ends with " %": they are kept as shares and shown in per cent.
+        shown: whether it is printed; it is in the JSON in any case.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    shown: bool = True
+
+
+@dataclass(frozen=True)
 class Result:
     """One task on one set.
 
     Attributes:
+        set: name of the set, and `entry` its name in the registry, empty for others.
+        split: that was evaluated.
+        metrics: the first one, or the one named `main`, stands for the set in a suite.
         protocol: what was measured and how: data, prompts, preprocessing, tie rule. Numbers
             compare only where its hash is equal.
         model: which checkpoint was measured.
-        predictions: one row for each sample.
+        predictions: one row for each sample, its `key` and what metrics can be computed from.
     """
 
     set: str
     task: str
     metrics: tuple[Metric, ...]
     protocol: dict[str, Any]
-    model: dict[str, Any]
     predictions: pa.Table = field(repr=False)
+    model: dict[str, Any] = field(default_factory=dict)
     bad: tuple[BadSample, ...] = ()
     notes: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    split: str = ""
+    entry: str = ""
+    main: str = ""
+
+    @property
+    def main_metric(self) -> Metric:
+        """The number that stands for the set in a suite."""
+        return next((m for m in self.metrics if m.name == self.main), self.metrics[0])
 
     def as_json(self) -> dict[str, Any]:
         return {
             "set": self.set,
+            "entry": self.entry,
+            "split": self.split,
             "task": self.task,
+            "main": self.main_metric.name,
             "metrics": {m.name: _metric_json(m) for m in self.metrics},
             "protocol": self.protocol,
             "protocol_hash": fingerprint(self.protocol),
             "model": self.model,
             "bad_samples": [asdict(bad) for bad in self.bad],
             "notes": list(self.notes),
+            "tables": [asdict(table) for table in self.tables],
         }
 
 
@@ -78,10 +110,15 @@ def _metric_json(metric: Metric) -> dict[str, Any]:
     }
 
 
+def result_name(set_name: str, task: str) -> str:
+    """File name, without its extension, of a result."""
+    return f"{set_name}-{task}"
+
+
 def save(result: Result, out: Path) -> None:
     """Write the predictions, then the JSON that vouches for them."""
     out.mkdir(parents=True, exist_ok=True)
-    stem = f"{result.set}-{result.task}"
+    stem = result_name(result.set, result.task)
     temporary = out / f"{stem}.parquet.tmp"
     pq.write_table(result.predictions, temporary)
     with temporary.open("rb") as file:
@@ -92,7 +129,7 @@ def save(result: Result, out: Path) -> None:
 
 def print_table(results: Iterable[Result], console: Console) -> None:
     """All numbers, in per cent."""
-    table = Table(
+    table = Grid(
         title="in per cent; intervals are 95%", title_justify="left", box=SIMPLE, pad_edge=False
     )
     table.add_column("set", overflow="fold")  # the only column that gives way in narrow windows
@@ -112,8 +149,29 @@ def print_table(results: Iterable[Result], console: Console) -> None:
             )
     console.print(table)
     for result in results:
+        for extra in result.tables:
+            if extra.shown:
+                console.print(_grid(f"{result.set}: {extra.title}", extra))
         for note in result.notes:
             console.print(f"{result.set}: {note}", highlight=False, markup=False)
+
+
+def _grid(title: str, table: Table) -> Grid:
+    grid = Grid(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
+    for i, column in enumerate(table.columns):
+        grid.add_column(column, justify="right" if i else "left", overflow="fold")
+    for row in table.rows:
+        grid.add_row(*(cell(c, value) for c, value in zip(table.columns, row, strict=True)))
+    return grid
+
+
+def cell(column: str, value: Any) -> str:
+    """A value of a table as it is shown; shares in per cent."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{100 * value:.1f}" if column.endswith(" %") else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def last_line(results: Sequence[Result]) -> str | None:

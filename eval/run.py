@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eval.config import EvalConfig
 from wit.config import load, write_config
 from wit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from eval.evalset import EvalSet
 
 
 def main(argv: Sequence[str]) -> int:
@@ -18,33 +22,41 @@ def main(argv: Sequence[str]) -> int:
 
 
 def evaluate_all(config: EvalConfig) -> int:
-    """Open and check every set, load the model, run each set's task, print and save."""
+    """Open and check every set, encode it, run its tasks, print and save."""
+    opened = _open_sets(config)
     # Torch is imported here, after the options are known to be right.
-    import torch
     from rich.console import Console
 
-    from eval import prompts, report, sets, task
+    from eval import report, task
     from eval.features import Encoder
+    from train.dist import World, world
     from train.model import load_model
 
     out = config.out or config.run / "eval"
-    _check_names(config.set)
-    opened = [sets.open_set(path, config.split) for path in config.set]
-    if config.templates:
-        templates = prompts.read_templates(config.templates)
-        opened = [replace(data, templates=templates) for data in opened]
-    model = load_model(config.run, _device(config.device, torch.cuda.is_available()))
-    encoder = Encoder(
-        model=model,
-        cache=out / "cache",
-        batch_size=config.batch_size,
-        max_pixels=config.max_pixels,
-        max_bad=config.max_bad,
-    )
+    with world(config.device) as processes:
+        model = load_model(config.run, processes.device)
+        encoder = Encoder(
+            model=model,
+            cache=out / "cache",
+            batch_size=config.batch_size,
+            max_pixels=config.max_pixels,
+            max_bad=config.max_bad,
+            precision=config.precision,
+            world=processes,
+        )
+        for data, _ in opened:
+            for part in (data, data.train, data.val):
+                if part is not None:
+                    encoder.images(part)
+        if not processes.main:
+            return 0
+    encoder = replace(encoder, world=World(0, 1, processes.device))
     about = {"run": str(config.run), "fingerprint": model.fingerprint, "step": model.step}
-    results = [task.evaluate(data, encoder, config, about) for data in opened]
-    for result in results:
-        report.save(result, out)
+    results = []
+    for data, names in opened:
+        for name in names:
+            results.append(task.evaluate(name, data, encoder, config, about))
+            report.save(results[-1], out)
     write_config(config, out / "config.json")
     report.print_table(results, Console())
     print(f"results: {out}")
@@ -54,14 +66,31 @@ def evaluate_all(config: EvalConfig) -> int:
     return 0
 
 
+def _open_sets(config: EvalConfig) -> list[tuple[EvalSet, list[str]]]:
+    """Every set, checked, with the tasks to run on it."""
+    from eval import prompts, registry, sets, task
+
+    known = registry.read(config.registry)
+    paths = list(config.set)
+    if config.suite is not None:
+        paths += [path for path in registry.find(known, config.suite).values() if path is not None]
+    if not paths:
+        raise ConfigError("set is missing: give --set DIR, or --suite DIR for a folder of sets")
+    _check_names(paths)
+    templates = prompts.read_templates(config.templates) if config.templates else None
+    opened = []
+    for path in paths:
+        data = sets.open_set(path, config.split, task.splits_of(config.task))
+        if config.protocol == "paper":
+            data = registry.apply(known, data)
+        if templates and data.kind != "retrieval":
+            data = replace(data, templates=templates)
+        opened.append((data, task.chosen(data.kind, config.task)))
+    return opened
+
+
 def _check_names(paths: Sequence[Path]) -> None:
-    names = [path.resolve().name for path in paths]
+    names = [path.resolve().stem if path.is_file() else path.resolve().name for path in paths]
     for path, name in zip(paths, names, strict=True):
         if names.count(name) > 1:
             raise ConfigError(f"two sets are named {name} ({path}); rename one, or evaluate apart")
-
-
-def _device(wanted: str, cuda: bool) -> str:
-    if wanted == "cuda" and not cuda:
-        raise ConfigError("device = 'cuda', but torch sees no CUDA device; use --device cpu")
-    return ("cuda" if cuda else "cpu") if wanted == "auto" else wanted

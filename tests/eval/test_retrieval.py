@@ -40,8 +40,12 @@ def test_ranks_equal_a_sort_of_the_whole_matrix(collection):
     texts, images = found
     assert texts.rank_Q.tolist() == list(map(plain, score_NM, mine_NM))
     assert images.rank_Q.tolist() == list(map(plain, score_NM.T, mine_NM.T))
-    np.testing.assert_allclose(texts.best_score_Q, score_NM.max(axis=1), atol=1e-6)
-    np.testing.assert_allclose(images.best_score_Q, score_NM.max(axis=0), atol=1e-6)
+    for ranking, score_QI in ((texts, score_NM), (images, score_NM.T)):
+        best_QK = -np.sort(-score_QI, axis=1)[:, : retrieval.KEPT]
+        np.testing.assert_allclose(ranking.top_score_QK, best_QK, atol=1e-6)
+        at_QK = np.take_along_axis(score_QI, ranking.top_QK, axis=1)
+        np.testing.assert_allclose(ranking.top_score_QK, at_QK, atol=1e-6)
+        assert all(len(set(row)) == len(row) for row in ranking.top_QK.tolist())
     assert (texts.rank_Q <= len(owner_M) - 1).all()
     assert (images.rank_Q <= len(image_NE) - 1).all()
 
@@ -54,7 +58,7 @@ def test_blocks_change_nothing(collection, block):
         parts = retrieve(*collection)
     for one, other in zip(whole, parts, strict=True):
         assert one.rank_Q.tolist() == other.rank_Q.tolist()
-        np.testing.assert_allclose(one.best_score_Q, other.best_score_Q, atol=1e-6)
+        np.testing.assert_allclose(one.top_score_QK, other.top_score_QK, atol=1e-6)
 
 
 def test_one_of_several_captions_is_enough():
@@ -64,7 +68,7 @@ def test_one_of_several_captions_is_enough():
     found = retrieve(image_NE, text_ME, np.array([0, 1, 1, 2]))
     assert found.image_to_text.rank_Q.tolist() == [1, 0, 0]  # image 0 ties with a foreign copy
     assert found.text_to_image.rank_Q.tolist() == [0, 2, 0, 0]
-    assert found.text_to_image.best_Q.tolist() == [0, 0, 1, 2]
+    assert found.text_to_image.top_QK[:, 0].tolist() == [0, 0, 1, 2]
 
 
 def test_equal_captions_of_two_images_tie_and_count_against():

@@ -99,7 +99,7 @@ def test_mistakes(run, colour_set, tmp_path, extra, error, message):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_cuda_where_there_is_none(run, colour_set):
-    with pytest.raises(ConfigError, match="torch sees no CUDA device"):
+    with pytest.raises(ConfigError, match="this machine has no CUDA device"):
         main([f"--run={run}", f"--set={colour_set}", "--device=cuda"])
 
 

@@ -106,7 +106,8 @@ def test_webp_comes_before_other_formats(colour_set, tar, png):
         ("classnames.txt", b"r\xffd", "classnames.txt: not UTF-8"),
         (TEMPLATES, None, "templates.txt: missing"),
         (TEMPLATES, "{c}\na thing", r"line 2 is a template without \{c\}"),
-        ("dataset_type.txt", "multilabel", "type 'multilabel' is neither"),
+        ("dataset_type.txt", "detection", "type 'detection' is neither"),
+        ("dataset_type.txt", "multilabel", "s0000000 has no .npy beside its image"),
         ("test/1.tar", b"not a tar at all", "1.tar: not a sound tar"),
     ],
 )  # fmt: skip

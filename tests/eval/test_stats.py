@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.stats import Z_95, cluster_bootstrap, mean_of_classes, wilson
+from eval.metrics import mean
+from eval.stats import Z_95, bootstrap, mean_of_classes, wilson
+
+
+def cluster_bootstrap(hit_M, cluster_M, resamples, seed):
+    return bootstrap(mean(hit_M), cluster_M, resamples, seed)
+
 
 proportions = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 

@@ -26,6 +26,8 @@ WORDS = ("red", "green", "blue")
 
 class ColourModel:
     image_size = 8
+    device = torch.device("cpu")
+    logit_scale = 10.0
 
     def __init__(self, fingerprint="colours"):
         self.fingerprint = fingerprint
@@ -42,10 +44,11 @@ class ColourModel:
     def tokenize(self, texts):
         return torch.from_numpy(self.tokenizer.encode(texts, 12))
 
-    def encode_image(self, img_BCHW):
+    def image_features(self, img_BCHW):
         assert img_BCHW.dtype == torch.uint8
         self.batches.append(len(img_BCHW))
-        return img_BCHW.float().mean(dim=(2, 3)) / 50
+        pre_BD = img_BCHW.float().mean(dim=(2, 3))
+        return pre_BD, pre_BD / 50
 
     def encode_text(self, tokens_BL):
         self.batches.append(len(tokens_BL))
@@ -62,7 +65,9 @@ def measure(tmp_path):
     def run(path, model, *, max_bad=0, batch_size=5):
         config = EvalConfig(set=[path], max_bad=max_bad, resamples=200)
         encoder = Encoder(model, tmp_path / "cache", batch_size, config.max_pixels, max_bad)
-        return task.evaluate(open_set(path), encoder, config, {"fingerprint": model.fingerprint})
+        data = open_set(path)
+        (name,) = task.chosen(data.kind, ())
+        return task.evaluate(name, data, encoder, config, {"fingerprint": model.fingerprint})
 
     return run
 
@@ -114,7 +119,8 @@ def test_retrieval(caption_set, model, measure):
     table = result.predictions.to_pydict()
     assert table["direction"] == ["image to text"] * 3 + ["text to image"] * 6
     assert table["query"][3:6] == ["s0000000#0", "s0000001#0", "s0000001#1"]
-    assert table["first"][3:] == ["s0000000"] + ["s0000001"] * 2 + ["s0000002"] * 3
+    first = [found[0] for found in table["found"][3:]]
+    assert first == ["s0000000"] + ["s0000001"] * 2 + ["s0000002"] * 3
 
 
 def test_swapped_captions_are_found_out(caption_set, model, measure, tar, png):
@@ -128,7 +134,7 @@ def test_swapped_captions_are_found_out(caption_set, model, measure, tar, png):
 
 def test_second_evaluation_encodes_nothing(colour_set, model, measure):
     first = measure(colour_set, model)
-    assert model.batches == [5, 5, 5, 5, 4, 5, 1]  # 24 images, then 3 classes x 2 templates
+    assert model.batches == [5, 5, 5, 5, 4, 5, 5, 2]  # 24 images, 3 classes x (2 + 2) prompts
     model.batches.clear()
     second = measure(colour_set, model)
     assert model.batches == []
@@ -142,11 +148,11 @@ def test_what_the_cache_depends_on(colour_set, measure, tar, png):
     (colour_set / "zeroshot_classification_templates.txt").write_text("{c}")
     model.batches.clear()
     second = measure(colour_set, model)
-    assert model.batches == [3]  # other prompts: the images stand
+    assert sum(model.batches) == 3 * 2  # other prompts: the images stand
     assert second.as_json()["protocol_hash"] != first.as_json()["protocol_hash"]
     other = ColourModel("another checkpoint")
     measure(colour_set, other)
-    assert sum(other.batches) == 24 + 3
+    assert sum(other.batches) == 24 + 3 * 2
     tar(colour_set / "test" / "1.tar", [("a.png", png("red")), ("a.cls", b"0")])
     model.batches.clear()
     measure(colour_set, model)
@@ -162,10 +168,10 @@ def test_batch_size_changes_nothing(colour_set, caption_set, tmp_path, measure):
 
 def test_a_half_written_cache_is_not_read(colour_set, model, measure, tmp_path):
     measure(colour_set, model)
-    folders = [path for path in (tmp_path / "cache").iterdir() if (path / "image.npy").exists()]
+    folders = [path for path in (tmp_path / "cache").iterdir() if (path / "post.npy").exists()]
     (folder,) = folders
     torn = folder.rename(folder.with_name(folder.name + ".tmp"))
-    (torn / "image.npy").write_bytes(b"torn")
+    (torn / "post.npy").write_bytes(b"torn")
     assert values(measure(colour_set, model))["top-1"] == 1.0
     assert not torn.exists()
 

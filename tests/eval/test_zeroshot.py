@@ -1,14 +1,13 @@
 """The classifier and its ranks against plain loops."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from eval import zeroshot
 from eval.prompts import fill
-from eval.zeroshot import TIE, chance_at, classifier, classify, mean_per_class
+from eval.zeroshot import TIE, chance_at, class_features, classify, prompt_features
 
 
 def unit(x):
@@ -27,26 +26,23 @@ def encoder(dim=8):
     return encode, batches
 
 
-@pytest.mark.parametrize("block", [1, 7, 4096])
-def test_classifier_is_the_normalised_mean_of_normalised_prompts(block):
-    classes = [f"thing {i}" for i in range(11)]
+def test_class_features_are_the_normalised_mean_of_normalised_prompts():
+    names = [f"thing {i}" for i in range(11)]
+    owner_K = np.array([0, 1, 1, 1, 2, 3, 4, 5, 6, 7, 7])  # two classes of several names
     templates = ["a photo of a {c}.", "{c}", "a {c} beside a {c}"]
     encode, batches = encoder()
-    got_CE = classifier(encode, classes, templates, block)
-    for name, got_E in zip(classes, got_CE, strict=True):
-        vectors = [encode([template.replace("{c}", name)])[0] for template in templates]
-        mean = sum(v.astype(float) for v in vectors) / 3
-        np.testing.assert_allclose(got_E, mean / np.linalg.norm(mean), atol=1e-6)
-    asked = batches[: -3 * len(classes)]
-    assert [p for batch in asked for p in batch] == [p for c in classes for p in fill(templates, c)]
-    assert all(len(batch) <= max(block, 3) for batch in asked)
+    got_CE = class_features(prompt_features(encode, names, templates), owner_K)
+    assert batches == [[p for name in names for p in fill(templates, name)]]  # all at once
+    for c in range(8):
+        prompts = [p for name, o in zip(names, owner_K, strict=True) if o == c
+                   for p in fill(templates, name)]  # fmt: skip
+        mean = sum(vector.astype(float) for vector in encode(prompts)) / len(prompts)
+        np.testing.assert_allclose(got_CE[c], mean / np.linalg.norm(mean), atol=1e-6)
 
 
 def test_prompts_that_cancel_out_score_nothing():
-    def encode(texts):
-        return np.array([[1, 0] if text == "up" else [-1, 0] for text in texts], np.float32)
-
-    assert classifier(encode, [""], ["{c}up", "{c}down"]).tolist() == [[0, 0]]
+    prompt_KTE = np.array([[[1, 0], [-1, 0]]], np.float32)
+    assert class_features(prompt_KTE, np.zeros(1, np.int64)).tolist() == [[0, 0]]
 
 
 def plain_rank(scores, right):
@@ -93,12 +89,6 @@ def test_a_model_that_says_the_same_of_all_is_always_wrong():
     said = classify(np.ones((4, 2), np.float32), np.ones((4, 2), np.float32), label_N)
     assert said.rank_N.tolist() == [3, 3, 3, 3]
     assert (said.best_N != label_N).all()
-
-
-def test_mean_per_class_weighs_classes_alike():
-    hit_N = np.array([True, True, False, False, True])
-    label_N = np.array([0, 0, 0, 0, 8])
-    assert mean_per_class(hit_N, label_N) == (0.5 + 1.0) / 2
 
 
 def test_chance():

@@ -73,6 +73,15 @@ class LoadedModel:
         return self.clip.encode_image(img_BCSS.to(self.device))
 
     @torch.no_grad()
+    def image_features(self, img_BCSS: Tensor) -> tuple[Tensor, Tensor]:
+        """Features before and after the projection into the shared space: (B, D) and (B, E).
+
+        D is a ViT's width, or what a ResNet's attention pooling gives before it is projected.
+        """
+        pooled_BD = self.clip.visual.pooled(img_BCSS.to(self.device))
+        return pooled_BD, self.clip.visual.project(pooled_BD)
+
+    @torch.no_grad()
     def encode_text(self, tokens_BL: Tensor) -> Tensor:
         """Ids (B, L) to unnormalised features (B, E); padding of all rows costs nothing."""
         longest = int(tokens_BL.argmax(dim=-1).max()) + 1

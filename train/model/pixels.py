@@ -25,6 +25,17 @@ class Tower(nn.Module):
             buffer = torch.tensor(values, device=device).view(3, 1, 1)
             self.register_buffer(name, buffer, persistent=False)
 
+    def pooled(self, img_BCSS: Tensor) -> Tensor:
+        """What is projected into the shared space, (B, D): the features of linear probes."""
+        raise NotImplementedError
+
+    def project(self, pooled_BD: Tensor) -> Tensor:
+        """Features (B, E)."""
+        raise NotImplementedError
+
+    def forward(self, img_BCSS: Tensor) -> Tensor:
+        return self.project(self.pooled(img_BCSS))
+
     def normalised(self, img_BCSS: Tensor) -> Tensor:
         """Float pictures as they are; uint8 ones, a quarter of the bytes to the device, scaled."""
         if img_BCSS.dtype != torch.uint8:

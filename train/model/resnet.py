@@ -51,7 +51,7 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """Attention of the mean of a map over the mean and all its places, to E dimensions."""
+    """Attention of the mean of a map over the mean and all its places, and its projection."""
 
     def __init__(self, grid: int, features: int, heads: int, embed_dim: int) -> None:
         super().__init__()
@@ -71,13 +71,13 @@ class AttentionPool(nn.Module):
         return split.transpose(1, 2)  # B heads T K
 
     def forward(self, x_BFGG: Tensor) -> Tensor:
+        """The pooled map before its projection `c_proj`: (B, F)."""
         x_BTF = x_BFGG.flatten(2).transpose(1, 2)
         x_BTF = torch.cat([x_BTF.mean(dim=1, keepdim=True), x_BTF], dim=1)
         x_BTF = x_BTF + self.positional_embedding
         q, k, v = self.q_proj(x_BTF[:, :1]), self.k_proj(x_BTF), self.v_proj(x_BTF)
         out = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v))
-        out_BE: Tensor = self.c_proj(out.transpose(1, 2).flatten(1))
-        return out_BE
+        return out.transpose(1, 2).flatten(1)
 
 
 class ModifiedResNet(Tower):
@@ -104,7 +104,8 @@ class ModifiedResNet(Tower):
         grid = config.image_size // config.pixels_per_token
         self.attnpool = AttentionPool(grid, config.features, config.heads, config.embed_dim)
 
-    def forward(self, img_BCSS: Tensor) -> Tensor:
+    def pooled(self, img_BCSS: Tensor) -> Tensor:
+        """The map as attention pooled it, (B, F)."""
         x_BCHW = self.normalised(img_BCSS)
         x_BCHW = F.relu(self.bn1(self.conv1(x_BCHW)), inplace=True)
         x_BCHW = F.relu(self.bn2(self.conv2(x_BCHW)), inplace=True)
@@ -112,7 +113,11 @@ class ModifiedResNet(Tower):
         x_BCHW = F.avg_pool2d(x_BCHW, 2)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x_BCHW = stage(x_BCHW)
-        out_BE: Tensor = self.attnpool(x_BCHW)
+        out_BF: Tensor = self.attnpool(x_BCHW)
+        return out_BF
+
+    def project(self, pooled_BD: Tensor) -> Tensor:
+        out_BE: Tensor = self.attnpool.c_proj(pooled_BD)
         return out_BE
 
 

@@ -40,7 +40,8 @@ class VisionTransformer(Tower):
         self.proj = nn.Parameter(scale * torch.randn(width, config.embed_dim))
         self.pool = config.pool
 
-    def forward(self, img_BCSS: Tensor) -> Tensor:
+    def pooled(self, img_BCSS: Tensor) -> Tensor:
+        """The pooled token after its norm, (B, D)."""
         img_BCSS = self.normalised(img_BCSS)
         if self.stem is not None:
             img_BCSS = self.stem(img_BCSS)
@@ -53,8 +54,11 @@ class VisionTransformer(Tower):
         else:
             all_BND = self.transformer(x_BND, causal=False)
             pooled_BD = all_BND.mean(dim=1) if self.pool == "mean" else all_BND.amax(dim=1)
-        out_BE: Tensor = self.ln_post(pooled_BD) @ self.proj
-        return out_BE
+        out_BD: Tensor = self.ln_post(pooled_BD)
+        return out_BD
+
+    def project(self, pooled_BD: Tensor) -> Tensor:
+        return pooled_BD @ self.proj
 
 
 def _stem_layers(config: ModelConfig) -> list[nn.Module]:
