@@ -8,7 +8,23 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from eval.task import TASKS
-from wit.config import Settings
+from wit.config import Section, Settings
+
+
+class ProbeConfig(Section):
+    """Linear probe and few-shot probes."""
+
+    features: Literal["pre", "post"] = "pre"
+    """Features before the projection to the shared space, as in the paper, or after it."""
+    validation: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the training data that chooses the penalty where the set has no split val."""
+    shots: list[int] = Field(default=[1, 2, 4, 8, 16])
+    """Training images of each class in few-shot probes."""
+    draws: int = Field(default=3, ge=2)
+    """Random draws of these images; shots of one draw are nested."""
+    few_validation: Literal["full", "shots"] = "full"
+    """What chooses the penalty of a few-shot probe: all validation data, as in the paper, or as
+    many images of each class as shots, at most four."""
 
 
 class EvalConfig(Settings):
@@ -16,6 +32,10 @@ class EvalConfig(Settings):
 
     run: Path = Path("data/run")
     """Run directory of the model."""
+    extractor: str = Field("", pattern=r"^(timm:.+|npy:.+)?$")
+    """Features to probe in place of the model's: timm:NAME (with timm's pre-trained weights),
+    timm:NAME@FILE (with those of a safetensors file), or npy:FOLDER, which holds SET-SPLIT.npy,
+    a row for each image in the set's order. Without texts: tasks probe and fewshot only."""
     set: list[Path] = Field(default=[])
     """Evaluation set: a webdataset folder, a folder with one sub-folder for each class, or a CSV
     file. Give the option once for each set."""
@@ -44,6 +64,7 @@ class EvalConfig(Settings):
     """Images that declare more pixels than this are not decoded."""
     max_bad: int = Field(0, ge=0)
     """Images that may be unreadable, for each set; they are left out and listed."""
+    probe: ProbeConfig = ProbeConfig()
     resamples: int = Field(2000, ge=100)
     """Bootstrap resamples behind the intervals that have no closed form."""
     seed: int = Field(0, ge=0)

@@ -53,7 +53,7 @@ class Target:
 
     outputs: int
     class_N: Tensor | None = None  # softmax over outputs
-    yes_NK: Tensor | None = None  # a sigmoid for each output
+    yes_NK: Tensor | None = None  # a sigmoid for each output: 1 yes, 0 no, -1 not judged
     pair: bool = False  # the one sigmoid stands for two classes
 
 
@@ -112,18 +112,19 @@ def prepare(x_ND: Tensor, device: str = "cpu", dtype: torch.dtype = torch.float3
 
 
 def target(label: Tensor, classes: int, device: str = "cpu") -> Target:
-    """Labels (N,) from 0 to `classes` - 1, each of which occurs, or a 0/1 matrix (N, K).
+    """Labels (N,) from 0 to `classes` - 1, each of which occurs, or truth (N, K) of 1 and 0, with
+    -1 for what is left out.
 
     Raises:
         ValueError: fewer than two classes.
     """
     label = label.to(device)
     if label.ndim == 2:
-        return Target(label.shape[1], yes_NK=label.bool())
+        return Target(label.shape[1], yes_NK=label.to(torch.int8))
     if classes < 2:
         raise ValueError("a classifier needs at least two classes")
     if classes == 2:
-        return Target(1, yes_NK=(label == 1)[:, None], pair=True)
+        return Target(1, yes_NK=(label == 1).to(torch.int8)[:, None], pair=True)
     return Target(classes, class_N=label)
 
 
@@ -280,11 +281,12 @@ def _softmax_(logit_BAK: Tensor, class_B: Tensor) -> Tensor:
 
 def _sigmoid_(logit_BAK: Tensor, yes_BK: Tensor) -> Tensor:
     """Losses (B, A), summed over outputs; the logits become their gradient, in place."""
-    sign_B1K = 1 - 2 * yes_BK[:, None].to(logit_BAK.dtype)
+    sign_B1K = (1 - 2 * yes_BK[:, None]).to(logit_BAK.dtype)
+    judged_B1K = (yes_BK >= 0)[:, None].to(logit_BAK.dtype)
     margin_BAK = logit_BAK.mul_(sign_B1K)
-    loss_BA = torch.nn.functional.softplus(margin_BAK, threshold=1e9).sum(dim=2)
-    margin_BAK.sigmoid_().mul_(sign_B1K)
-    return loss_BA
+    loss_BAK = torch.nn.functional.softplus(margin_BAK, threshold=1e9)
+    margin_BAK.sigmoid_().mul_(sign_B1K * judged_B1K)
+    return (loss_BAK * judged_B1K).sum(dim=2)
 
 
 def _direction(slope_AP: Tensor, memory: Sequence[Step], diagonal_AP: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eval import logistic
+from eval import logistic, metrics
+from eval.metrics import Weighted
 
 STEPS = 96  # from the smallest penalty to the largest, eight a decade
 FIRST = 16  # steps between the seven penalties tried first
@@ -102,16 +103,46 @@ def penalty(step: int) -> float:
     return float(10.0 ** (12 * step / STEPS - 6))
 
 
-def accuracy(score_NC: NDArray[np.float64], label_N: NDArray[np.int64]) -> float:
-    """Share of samples whose class scores highest."""
-    return float((score_NC.argmax(axis=1) == label_N).mean())
+def measure_of(name: str, positive: int = 1) -> Measure:
+    """A metric of eval/metrics.py, by name, of scores (N, C) and labels."""
+
+    def value(score_NC: NDArray[np.float64], label: NDArray[np.int64]) -> float:
+        return metrics.plain(weighted(name, score_NC, label, positive), len(label))
+
+    return value
 
 
-def mean_per_class(score_NC: NDArray[np.float64], label_N: NDArray[np.int64]) -> float:
-    """Mean over classes of the accuracy in each."""
-    hit_N = score_NC.argmax(axis=1) == label_N
-    _, dense_N, count_C = np.unique(label_N, return_inverse=True, return_counts=True)
-    return float((np.bincount(dense_N, weights=hit_N) / count_C).mean())
+def weighted(
+    name: str, score_NC: NDArray[np.float64], label: NDArray[np.int64], positive: int = 1
+) -> Weighted:
+    """The same for samples that count more or less than once.
+
+    Raises:
+        ValueError: the metric is none of a classifier.
+    """
+    if name in (metrics.MAP, metrics.MAP_11):
+        return metrics.mean_average_precision(score_NC, label, name == metrics.MAP_11)
+    if name == metrics.ROC_AUC:
+        side_N = score_NC[:, positive] - score_NC[:, 1 - positive]
+        return metrics.roc_auc(side_N, label == positive)
+    rank_N = ranks(score_NC, label)
+    if name == metrics.PER_CLASS:
+        return metrics.mean_per_class(rank_N == 0, label)
+    if name == metrics.TOP_1_5:
+        return metrics.mean((rank_N < 1) / 2 + (rank_N < 5) / 2)
+    if name in (metrics.TOP_1, metrics.TOP_5):
+        return metrics.mean(rank_N < (1 if name == metrics.TOP_1 else 5))
+    raise ValueError(f"{name} is no metric of a classifier")
+
+
+def ranks(score_NC: NDArray[np.float64], label_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many other classes score at least as high as the right one; 0 is a hit."""
+    own_N1 = np.take_along_axis(score_NC, label_N[:, None], axis=1)
+    rank_N: NDArray[np.int64] = (score_NC >= own_N1).sum(axis=1) - 1
+    return rank_N
+
+
+accuracy = measure_of(metrics.TOP_1)
 
 
 def fit(

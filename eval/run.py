@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,16 +28,14 @@ def evaluate_all(config: EvalConfig) -> int:
     # Torch is imported here, after the options are known to be right.
     from rich.console import Console
 
-    from eval import report, task
+    from eval import extractors, report, task
     from eval.features import Encoder
     from train.dist import World, world
-    from train.model import load_model
 
     out = config.out or config.run / "eval"
     with world(config.device) as processes:
-        model = load_model(config.run, processes.device)
-        encoder = Encoder(
-            model=model,
+        make = partial(
+            Encoder,
             cache=out / "cache",
             batch_size=config.batch_size,
             max_pixels=config.max_pixels,
@@ -44,6 +43,7 @@ def evaluate_all(config: EvalConfig) -> int:
             precision=config.precision,
             world=processes,
         )
+        encoder = extractors.encoder(config, processes.device, make)
         for data, _ in opened:
             for part in (data, data.train, data.val):
                 if part is not None:
@@ -51,7 +51,11 @@ def evaluate_all(config: EvalConfig) -> int:
         if not processes.main:
             return 0
     encoder = replace(encoder, world=World(0, 1, processes.device))
-    about = {"run": str(config.run), "fingerprint": model.fingerprint, "step": model.step}
+    about = {
+        "run": config.extractor or str(config.run),
+        "fingerprint": encoder.model.fingerprint,
+        "step": encoder.model.step,
+    }
     results = []
     for data, names in opened:
         for name in names:

@@ -57,6 +57,8 @@ class Task(NamedTuple):
 TASKS = {
     "zeroshot": Task("eval.zeroshot", ("classification", "multilabel"), default=True),
     "retrieval": Task("eval.retrieval", ("retrieval",), default=True),
+    "probe": Task("eval.linear_probe", ("classification", "multilabel"), ("train", "val")),
+    "fewshot": Task("eval.fewshot", ("classification",), ("train", "val")),
 }
 
 

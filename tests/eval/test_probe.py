@@ -4,6 +4,12 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    roc_auc_score,
+    top_k_accuracy_score,
+)
 
 from eval import probe
 from eval.probe import Held, Labelled
@@ -92,14 +98,30 @@ def test_an_absent_class_is_never_the_answer(digits):
     assert right_N[test.label != 3].mean() > 0.9
 
 
-def test_mean_per_class_weighs_classes_equally():
-    score_NC = np.eye(2)[[0, 0, 0, 1]]
-    label_N = np.array([0, 0, 0, 0])
-    assert probe.mean_per_class(score_NC, label_N) == pytest.approx(0.75)
-    label_N = np.array([0, 0, 1, 1])
-    assert probe.mean_per_class(score_NC, label_N) == pytest.approx(0.75)
-    assert probe.accuracy(score_NC, label_N) == pytest.approx(0.75)
-    assert probe.mean_per_class(score_NC, np.array([0, 0, 0, 1])) == 1
+def test_measures_are_scikit_learns():
+    rng = np.random.default_rng(0)
+    score_NC, label_N = rng.normal(size=(200, 7)), rng.integers(0, 7, 200)
+    said_N = score_NC.argmax(axis=1)
+    top_5 = top_k_accuracy_score(label_N, score_NC, k=5)
+    expected = {
+        "top-1": accuracy_score(label_N, said_N),
+        "top-5": top_5,
+        "mean per class": balanced_accuracy_score(label_N, said_N),
+        "mean of top-1 and top-5": (accuracy_score(label_N, said_N) + top_5) / 2,
+    }
+    for name, value in expected.items():
+        assert probe.measure_of(name)(score_NC, label_N) == pytest.approx(value)
+    pair_NC, side_N = score_NC[:, :2], label_N % 2
+    auc = roc_auc_score(side_N == 0, pair_NC[:, 0] - pair_NC[:, 1])
+    assert probe.measure_of("ROC AUC", positive=0)(pair_NC, side_N) == pytest.approx(auc)
+    with pytest.raises(ValueError, match="no metric of a classifier"):
+        probe.measure_of("mean R@1")(score_NC, label_N)
+
+
+def test_a_class_without_a_chance_is_never_a_hit():
+    """Also where every class is -inf: a tie counts against the right one."""
+    score_NC = np.array([[-np.inf, -np.inf], [0.0, -np.inf]])
+    assert probe.ranks(score_NC, np.array([0, 1])).tolist() == [1, 1]
 
 
 def test_split_off_keeps_something_of_every_class():
