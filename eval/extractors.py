@@ -188,3 +188,16 @@ def encoder(config: EvalConfig, device: torch.device, make: Callable[..., Encode
     digest = hashlib.sha256("".join(file_sha256(file) for file in files).encode())
     stored: Any = StoredModel(digest.hexdigest()[:16], device)
     return StoredEncoder(**vars(make(stored)), folder=folder)
+
+
+def describe(config: EvalConfig, encoder: Encoder) -> dict[str, Any]:
+    """What a result records about the model behind it."""
+    from train.cost import image_cost
+    from train.model import LoadedModel
+
+    model = encoder.model
+    about = {"run": str(config.run), "fingerprint": model.fingerprint, "step": model.step}
+    if isinstance(model, LoadedModel):
+        cost = image_cost(model.config).flops / 1e9
+        return about | {"name": model.config.name, "gflop_image": cost}
+    return about | {"run": config.extractor, "name": config.extractor.partition(":")[0]}

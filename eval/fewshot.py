@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
-from eval import linear_probe, metrics, probe
+from eval import linear_probe, metrics, probe, stats
 from eval.evalset import EvalSet
 from eval.probe import Held, Labelled
 from eval.report import Metric, Result, Table
-from eval.stats import Interval
 from eval.task import protocol
 from wit.errors import InputError
 
@@ -179,6 +177,7 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
         | {"few_validation": config.probe.few_validation},
         pa.table(
             {
+                "key": [f"{s.shots} shots, draw {s.draw}" for s in found],
                 "shots": [s.shots for s in found],
                 "draw": [s.draw for s in found],
                 "penalty": [s.penalty for s in found],
@@ -223,10 +222,8 @@ def _of(count: int, found: Sequence[Shot]) -> NDArray[np.float64]:
 def _metric(count: int, found: Sequence[Shot], data: EvalSet, held: Held, chance: float) -> Metric:
     value_R = _of(count, found)
     name = f"{count}-shot {data.metric}"
-    half = float(student.ppf(0.975, len(value_R) - 1) * value_R.std(ddof=1)) / len(value_R) ** 0.5
-    mean = float(value_R.mean())
-    interval = Interval(mean - half, mean + half, "t over draws")
-    return Metric(name, mean, interval, len(held.label), chance)
+    interval = stats.t_interval(value_R)._replace(method="t over draws")
+    return Metric(name, float(value_R.mean()), interval, len(held.label), chance)
 
 
 def _row(count: int, found: Sequence[Shot]) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,8 +17,14 @@ if TYPE_CHECKING:
     from eval.evalset import EvalSet
 
 
+SUBCOMMANDS = {"sets": "eval.sets_command", "report": "eval.report_command"}
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the command; raises WitError for what the user can mend."""
+    if argv and argv[0] in SUBCOMMANDS:
+        code: int = importlib.import_module(SUBCOMMANDS[argv[0]]).main(argv[1:])
+        return code
     config = load(EvalConfig, argv, prog="wit eval")
     return evaluate_all(config)
 
@@ -28,7 +35,8 @@ def evaluate_all(config: EvalConfig) -> int:
     # Torch is imported here, after the options are known to be right.
     from rich.console import Console
 
-    from eval import extractors, report, task
+    from eval import export, extractors, report, task
+    from eval import results as stored
     from eval.features import Encoder
     from train.dist import World, world
 
@@ -51,17 +59,14 @@ def evaluate_all(config: EvalConfig) -> int:
         if not processes.main:
             return 0
     encoder = replace(encoder, world=World(0, 1, processes.device))
-    about = {
-        "run": config.extractor or str(config.run),
-        "fingerprint": encoder.model.fingerprint,
-        "step": encoder.model.step,
-    }
+    about = extractors.describe(config, encoder)
     results = []
     for data, names in opened:
         for name in names:
             results.append(task.evaluate(name, data, encoder, config, about))
             report.save(results[-1], out)
     write_config(config, out / "config.json")
+    export.write_all(stored.load(out), out)
     report.print_table(results, Console())
     print(f"results: {out}")
     line = report.last_line(results)

@@ -5,6 +5,7 @@ mean_of_classes    mean over classes of the accuracy in each class
 bootstrap          any other number; samples that come in clusters (five captions of one image,
                    frames of one video) are drawn in clusters
 mean_of_sets       average of a suite whose sets are given
+t_interval         average of a suite whose sets are a sample of sets, or of seeds
 mcnemar            whether two models differ in hits on the same samples
 paired_bootstrap   difference of any number between two models on the same samples
 
@@ -20,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
+from scipy.stats import t as student
 
 from eval.metrics import Weighted, plain
 
@@ -118,6 +120,20 @@ def mean_of_sets(values: Sequence[float], intervals: Sequence[Interval]) -> Inte
     above = math.sqrt(sum((i.high - v) ** 2 for v, i in zip(values, intervals, strict=True)))
     mean, n = math.fsum(values) / len(values), len(values)
     return Interval(mean - below / n, mean + above / n, "intervals of the sets, combined")
+
+
+def t_interval(value_S: NDArray[np.float64]) -> Interval:
+    """Student's interval of a mean: of sets drawn at random, or of training seeds.
+
+    Raises:
+        ValueError: fewer than two values.
+    """
+    if len(value_S) < 2:
+        raise ValueError("one value has no spread")
+    error = float(value_S.std(ddof=1)) / math.sqrt(len(value_S))
+    half = float(student.ppf(0.975, len(value_S) - 1)) * error
+    mean = float(value_S.mean())
+    return Interval(mean - half, mean + half, "t")
 
 
 class Paired(NamedTuple):

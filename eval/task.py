@@ -15,7 +15,9 @@ and a row in `TASKS`. It is imported only when it is called, so this table costs
 - `config` is the whole config of `wit eval`; a task with settings has a section of its own in it.
 - The `Result` (eval/report.py) holds metrics, each with an interval and chance level; the
   protocol, from `protocol` below and whatever else decides the numbers; one row of predictions
-  for each sample, with its `key`; and tables for what is neither.
+  for each sample, with its `key`; and tables for what is neither. `wit compare` can test two
+  models on a task whose predictions have the columns `label` and `rank` (0: the label was
+  first); see `measures` of eval/results.py for the others it knows.
 """
 
 from __future__ import annotations

@@ -123,6 +123,8 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
         "classes": [list(each) for each in data.names],
         "templates": list(data.templates),
     }
+    if len(data.classes) == 2:
+        protocol["positive"] = data.positive
     return Result(
         set=data.name,
         task="zeroshot",

@@ -24,6 +24,7 @@ COMMANDS = {
     "train": ("train.command", "train a CLIP model on a corpus", "train"),
     "models": ("train.models_command", "list the models with their sizes and costs", ""),
     "eval": ("eval.run", "evaluate a trained model", "eval"),
+    "compare": ("eval.compare", "compare two evaluated models, with paired tests", "eval"),
     "doctor": ("wit.doctor", "say what this machine can do", ""),
 }
 

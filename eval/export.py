@@ -1,0 +1,215 @@
+"""Results for other readers: CLIP_benchmark's CSV, a Markdown table, a page with figures."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval import figures, metrics, stats
+from eval.figures import model_of, models_of
+from eval.report import cell
+from eval.results import Stored
+from eval.stats import Interval
+
+# Our metrics by the names that CLIP_benchmark gives them.
+NAMES = {
+    "zeroshot": ("zeroshot_classification", {
+        metrics.TOP_1: "acc1", metrics.TOP_5: "acc5", metrics.PER_CLASS: "mean_per_class_recall",
+        metrics.MAP: "mean_average_precision"}),
+    "retrieval": ("zeroshot_retrieval", {
+        f"{ours} R@{k}": f"{theirs}_retrieval_recall@{k}"
+        for ours, theirs in (("text to image", "image"), ("image to text", "text"))
+        for k in (1, 5, 10)}),
+    "probe": ("linear_probe", {
+        metrics.TOP_1: "lp_acc1", metrics.TOP_5: "lp_acc5",
+        metrics.PER_CLASS: "lp_mean_per_class_recall"}),
+}  # fmt: skip
+
+
+def write_all(results: Sequence[Stored], out: Path) -> None:
+    """OUT/results.csv, results.md and report.html."""
+    _write(out / "results.csv", benchmark_csv(results))
+    _write(out / "results.md", markdown(results))
+    _write(out / "report.html", page(results))
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def benchmark_csv(results: Iterable[Stored]) -> str:
+    """The table that CLIP_benchmark's `build` writes, for the tasks that it has too."""
+    rows, columns = [], ["dataset", "model", "pretrained", "task", "language", "model_fullname"]
+    for stored in results:
+        if stored.data["task"] not in NAMES:
+            continue
+        task, names = NAMES[stored.data["task"]]
+        model = stored.data["model"]
+        name, run = str(model.get("name", "")), str(model.get("run", ""))
+        row = {"dataset": figures.title_of(stored), "model": name, "pretrained": run,
+               "task": task, "language": "en", "model_fullname": f"{name} {run}"}  # fmt: skip
+        for ours, metric in stored.data["metrics"].items():
+            if ours in names:
+                row[names[ours]] = metric["value"]
+        columns += [column for column in row if column not in columns]
+        rows.append(row)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def averages(results: Sequence[Stored]) -> list[tuple[str, str, int, float, Interval, Interval]]:
+    """For each model and task: the mean of the sets' main metrics, of those all models have.
+
+    Returns:
+        Model, task, number of sets, mean, its interval for these sets, and for sets like them.
+    """
+    found = []
+    for task in dict.fromkeys(stored.data["task"] for stored in results):
+        mine = [stored for stored in results if stored.data["task"] == task]
+        by_model = {model: {s.data["set"]: s for s in mine if model_of(s) == model}
+                    for model in models_of(mine)}  # fmt: skip
+        shared = set.intersection(*(set(sets) for sets in by_model.values()))
+        if len(shared) < 2:
+            continue
+        for model, sets in by_model.items():
+            mains = [sets[name].main for name in sorted(shared)]
+            value_S = [main["value"] for main in mains]
+            ends = [main["interval_95"] for main in mains]
+            intervals = [Interval(low, high, "") for low, high in ends]
+            fixed = stats.mean_of_sets(value_S, intervals)
+            mean = sum(value_S) / len(value_S)
+            drawn = stats.t_interval(np.array(value_S))
+            found.append((model, task, len(value_S), mean, fixed, drawn))
+    return found
+
+
+def _rows(results: Sequence[Stored]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for stored in results:
+        for name, metric in stored.data["metrics"].items():
+            low, high = metric["interval_95"]
+            rows.append(
+                (
+                    model_of(stored),
+                    figures.title_of(stored),
+                    stored.data["task"],
+                    name + (" *" if name == stored.data["main"] else ""),
+                    f"{100 * metric['value']:.1f}",
+                    f"{100 * low:.1f} – {100 * high:.1f}",
+                    f"{100 * metric['chance']:.1f}",
+                    f"{metric['n']:,}",
+                    stored.data["protocol_hash"],
+                )
+            )
+    return rows
+
+
+COLUMNS = ("model", "set", "task", "metric", "%", "95% interval", "chance", "n", "protocol")
+AVERAGE_COLUMNS = ("model", "task", "sets", "mean, %", "95%, these sets", "95%, sets like them")
+ABOUT = "Numbers compare only where the protocol is equal. * stands for the set in averages."
+
+
+def _average_rows(results: Sequence[Stored]) -> list[tuple[str, ...]]:
+    return [
+        (model, task, str(n), f"{100 * mean:.1f}",
+         *(f"{100 * i.low:.1f} – {100 * i.high:.1f}" for i in (fixed, drawn)))
+        for model, task, n, mean, fixed, drawn in averages(results)
+    ]  # fmt: skip
+
+
+def markdown(results: Sequence[Stored]) -> str:
+    """All numbers, and the averages of the suite, as tables."""
+    parts = [_markdown_table(COLUMNS, _rows(results)), ABOUT]
+    mean_rows = _average_rows(results)
+    if mean_rows:
+        parts.append(_markdown_table(AVERAGE_COLUMNS, mean_rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in r)} |" for r in lines)
+
+
+def page(results: Sequence[Stored]) -> str:
+    """One HTML file without scripts or addresses: tables, figures, light or dark as the reader."""
+    parts = ["<h1>Evaluation</h1>", f"<p>{html.escape(', '.join(models_of(results)))}</p>"]
+    mean_rows = _average_rows(results)
+    if mean_rows:
+        parts += ["<h2>Averages</h2>", _html_table(AVERAGE_COLUMNS, mean_rows)]
+    for caption, svg in figures.draw(results):
+        label = html.escape(caption)
+        figcaption = f"<figcaption>{label}</figcaption>"
+        parts.append(f'<figure role="img" aria-label="{label}">{svg}{figcaption}</figure>')
+    parts += ["<h2>All numbers</h2>", f"<p>{ABOUT}</p>", _html_table(COLUMNS, _rows(results))]
+    for stored in results:
+        parts += _details(stored)
+    return PAGE.replace("{body}", "\n".join(parts))
+
+
+def _details(stored: Stored) -> list[str]:
+    """The tables and notes of one result, folded."""
+    data = stored.data
+    inner = [f"<p>{html.escape(note)}</p>" for note in data["notes"]]
+    inner += [
+        f"<p>left out: {html.escape(bad['key'])} ({html.escape(bad['reason'])})</p>"
+        for bad in data["bad_samples"]
+    ]
+    for table in data["tables"]:
+        rows = [
+            [cell(column, value) for column, value in zip(table["columns"], row, strict=True)]
+            for row in table["rows"]
+        ]
+        inner += [f"<h4>{html.escape(table['title'])}</h4>", _html_table(table["columns"], rows)]
+    if not inner:
+        return []
+    title = f"{model_of(stored)}: {figures.title_of(stored)}, {data['task']}"
+    return [f"<details><summary>{html.escape(title)}</summary>", *inner, "</details>"]
+
+
+def _html_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>\n"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>Evaluation</title>
+<style>
+:root { color-scheme: light dark; --paper: #fff; --ink: #101010; --muted: #707070;
+  --grid: #e0e0e0; --s0: #0072b2; --s1: #d55e00; --s2: #009e73; --s3: #cc79a7; --s4: #56b4e9;
+  --s5: #e69f00; }
+@media (prefers-color-scheme: dark) { :root { --paper: #15171a; --ink: #e8e8e8;
+  --muted: #9a9a9a; --grid: #33373c; --s0: #56b4e9; --s4: #8fd0ff; } }
+body { background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif;
+  max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0; }
+th, td { padding: .2rem .7rem; text-align: left; border-bottom: 1px solid var(--grid); }
+td { font-variant-numeric: tabular-nums; white-space: nowrap; }
+figure { margin: 2rem 0; } figure svg { max-width: 100%; height: auto; }
+figcaption, summary { color: var(--muted); }
+</style></head><body>
+{body}
+</body></html>
+"""

@@ -1,0 +1,176 @@
+"""Results on disk: read back, and turned into functions that can be resampled.
+
+Shapes: N samples or queries, C classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from eval import metrics
+from eval.metrics import Weighted
+from wit.errors import InputError
+
+RECALL_AT = (1, 5, 10)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One result of one model: the JSON, and the predictions when they are asked for."""
+
+    path: Path
+    data: Mapping[str, Any]
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Set and task."""
+        return str(self.data["set"]), str(self.data["task"])
+
+    @property
+    def main(self) -> Mapping[str, Any]:
+        """The metric that stands for the set."""
+        metric: Mapping[str, Any] = self.data["metrics"][self.data["main"]]
+        return metric
+
+    @cached_property
+    def predictions(self) -> pa.Table:
+        """One row for each sample.
+
+        Raises:
+            InputError: the Parquet file is missing or is not one.
+        """
+        path = self.path.with_suffix(".parquet")
+        try:
+            return pq.read_table(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            first = str(error).splitlines()[0]
+            raise InputError(f"{path}: can't be read: {first}; evaluate again") from None
+
+
+def folder_of(run: Path) -> Path:
+    """The results of a run directory, or the folder itself."""
+    inside = run / "eval"
+    return inside if inside.is_dir() else run
+
+
+def load(run: Path) -> list[Stored]:
+    """All results of a run directory or of a folder of results, by set and task.
+
+    Raises:
+        InputError: there is none, or one is damaged.
+    """
+    folder = folder_of(run)
+    found = []
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        try:
+            data = json.loads(path.read_text("utf-8"))
+        except ValueError:
+            raise InputError(f"{path}: not JSON; remove it or evaluate again") from None
+        if isinstance(data, dict) and "protocol_hash" in data:
+            if "main" not in data:
+                raise InputError(f"{path}: of an older version; evaluate again")
+            found.append(Stored(path, data))
+    if not found:
+        raise InputError(f"{folder}: no results here; run `wit eval` first")
+    return found
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The metrics of one result as functions of weights, over samples in the order of `key_N`."""
+
+    key_N: NDArray[np.str_]
+    cluster_N: NDArray[np.int64]
+    values: Mapping[str, Weighted]
+    hits: Mapping[str, NDArray[np.bool_]]  # of the metrics that are shares of independent hits
+
+
+def measures(stored: Stored, keep: NDArray[np.str_] | None = None) -> Measures:
+    """What predictions of a known form say.
+
+    Args:
+        keep: keys to use, in this order; all by default.
+
+    Returns:
+        No metric at all for predictions of another form.
+    """
+    table = stored.predictions
+    columns = set(table.column_names)
+    keys = _keys(table)
+    order = np.arange(len(keys))
+    if keep is not None:
+        place = {key: i for i, key in enumerate(keys)}
+        order = np.array([place[key] for key in keep], np.int64)
+    key_N = np.array(keys)[order]
+    cluster = next((name for name in ("image", "group") if name in columns), None)
+    cluster_N = np.arange(len(order))
+    if cluster is not None:
+        _, cluster_N = np.unique(table[cluster].to_numpy()[order], return_inverse=True)
+    values: dict[str, Weighted] = {}
+    hits: dict[str, NDArray[np.bool_]] = {}
+    if {"truth", "score"} <= columns:
+        truth_NC = np.stack(table["truth"].to_numpy()).astype(np.int64)[order]
+        score_NC = np.stack(table["score"].to_numpy())[order]
+        for name in (metrics.MAP_11, metrics.MAP):
+            eleven = name == metrics.MAP_11
+            values[name] = metrics.mean_average_precision(score_NC, truth_NC, eleven)
+    elif {"direction", "rank"} <= columns:
+        values = _recalls(table["direction"].to_numpy()[order], table["rank"].to_numpy()[order])
+    elif {"label", "rank"} <= columns:
+        label_N, rank_N = (table[name].to_numpy()[order] for name in ("label", "rank"))
+        values, hits = _classification(label_N, rank_N)
+        if cluster is not None:
+            hits = {}
+        if "positive" in columns:
+            positive_N = label_N == stored.data["protocol"]["positive"]
+            score_N = table["positive"].to_numpy()[order]
+            values[metrics.ROC_AUC] = metrics.roc_auc(score_N, positive_N)
+    wanted = stored.data["metrics"]
+    return Measures(
+        key_N,
+        cluster_N,
+        {name: value for name, value in values.items() if name in wanted},
+        {name: hit_N for name, hit_N in hits.items() if name in wanted},
+    )
+
+
+def _keys(table: pa.Table) -> list[str]:
+    if "direction" in table.column_names:
+        sides, queries = table["direction"].to_pylist(), table["query"].to_pylist()
+        return [f"{side}\t{query}" for side, query in zip(sides, queries, strict=True)]
+    return [str(key) for key in table["key"].to_pylist()]
+
+
+def _classification(
+    label_N: NDArray[np.int64], rank_N: NDArray[np.int64]
+) -> tuple[dict[str, Weighted], dict[str, NDArray[np.bool_]]]:
+    hits = {metrics.TOP_1: rank_N < 1, metrics.TOP_5: rank_N < 5}
+    values = {name: metrics.mean(hit_N) for name, hit_N in hits.items()}
+    values[metrics.PER_CLASS] = metrics.mean_per_class(hits[metrics.TOP_1], label_N)
+    both_N = (hits[metrics.TOP_1] + hits[metrics.TOP_5].astype(np.float64)) / 2
+    values[metrics.TOP_1_5] = metrics.mean(both_N)
+    return values, hits
+
+
+def _recalls(side_N: NDArray[np.str_], rank_N: NDArray[np.int64]) -> dict[str, Weighted]:
+    values: dict[str, Weighted] = {}
+    for side in ("image to text", "text to image"):
+        for k in RECALL_AT:
+            values[f"{side} R@{k}"] = _share(rank_N < k, side_N == side)
+    first, second = values["image to text R@1"], values["text to image R@1"]
+    values[metrics.MEAN_R1] = lambda weight_N: (first(weight_N) + second(weight_N)) / 2
+    return values
+
+
+def _share(hit_N: NDArray[np.bool_], of_N: NDArray[np.bool_]) -> Weighted:
+    return lambda weight_N: float((weight_N * hit_N)[of_N].sum() / weight_N[of_N].sum())
