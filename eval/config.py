@@ -27,6 +27,15 @@ class ProbeConfig(Section):
     many images of each class as shots, at most four."""
 
 
+class ShiftConfig(Section):
+    """A shifted set beside its reference."""
+
+    reference: Path | None = None
+    """Reference set of task shift, such as ImageNet; a probe is fitted to its split train."""
+    mapping: Path | None = None
+    """JSON file {"class": ["class of the reference", ...]}; without it names must be equal."""
+
+
 class EvalConfig(Settings):
     """Evaluate a trained model on any number of sets: every number with its 95% interval."""
 
@@ -65,6 +74,7 @@ class EvalConfig(Settings):
     max_bad: int = Field(0, ge=0)
     """Images that may be unreadable, for each set; they are left out and listed."""
     probe: ProbeConfig = ProbeConfig()
+    shift: ShiftConfig = ShiftConfig()
     resamples: int = Field(2000, ge=100)
     """Bootstrap resamples behind the intervals that have no closed form."""
     seed: int = Field(0, ge=0)

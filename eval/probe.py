@@ -135,7 +135,7 @@ def weighted(
     raise ValueError(f"{name} is no metric of a classifier")
 
 
-def ranks(score_NC: NDArray[np.float64], label_N: NDArray[np.int64]) -> NDArray[np.int64]:
+def ranks(score_NC: Array, label_N: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many other classes score at least as high as the right one; 0 is a hit."""
     own_N1 = np.take_along_axis(score_NC, label_N[:, None], axis=1)
     rank_N: NDArray[np.int64] = (score_NC >= own_N1).sum(axis=1) - 1

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from eval.evalset import EvalSet
 
 
-SUBCOMMANDS = {"sets": "eval.sets_command", "report": "eval.report_command"}
+SUBCOMMANDS = {
+    "sets": "eval.sets_command",
+    "report": "eval.report_command",
+    "robustness": "eval.robustness_command",
+}
 
 
 def main(argv: Sequence[str]) -> int:

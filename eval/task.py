@@ -60,6 +60,7 @@ TASKS = {
     "zeroshot": Task("eval.zeroshot", ("classification", "multilabel"), default=True),
     "retrieval": Task("eval.retrieval", ("retrieval",), default=True),
     "probe": Task("eval.linear_probe", ("classification", "multilabel"), ("train", "val")),
+    "shift": Task("eval.shift", ("classification",)),
     "fewshot": Task("eval.fewshot", ("classification",), ("train", "val")),
 }
 

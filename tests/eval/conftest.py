@@ -3,8 +3,16 @@
 import io
 import tarfile
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from train import checkpoint
+from train.config import TrainConfig
+from train.model import CLIP
+from wit.config import write_config
+from wit.tokenizer import Tokenizer
 
 
 def picture(colour, size=(40, 30), form="PNG", **options):
@@ -87,3 +95,34 @@ def tar():
 @pytest.fixture
 def png():
     return picture
+
+
+@pytest.fixture
+def random_run(tmp_path):
+    """A run directory as `wit train` leaves it, but with the weights of the first step."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    config = TrainConfig(run=folder, model={"image_size": 32, "width": 16, "text_width": 16})
+    tokenizer = Tokenizer.train(["a red picture", "all green"] * 3, 560)
+    tokenizer.save(folder / "tokenizer.json")
+    torch.manual_seed(0)
+    model = CLIP(config.model, tokenizer.vocab_size)
+    checkpoint.save(folder, 7, {"model": model.state_dict(), "step": 7}, keep=1)
+    write_config(config, folder / "config.json")
+    return folder
+
+
+@pytest.fixture
+def split_set(tmp_path, png):
+    """Class folders of two splits: noisy pictures of three colours."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "walls"
+    for split, count in (("train", 10), ("test", 6)):
+        for label, name in enumerate(("red", "green", "blue")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                colour = rng.integers(0, 120, 3)
+                colour[label] = rng.integers(150, 255)
+                (folder / f"{i}.png").write_bytes(png(tuple(int(c) for c in colour)))
+    return root

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
@@ -15,12 +14,7 @@ from eval import fewshot
 from eval.fewshot import effective_shots
 from eval.probe import Held, Labelled
 from eval.run import main
-from train import checkpoint
-from train.config import TrainConfig
-from train.model import CLIP
-from wit.config import write_config
 from wit.errors import ConfigError, InputError
-from wit.tokenizer import Tokenizer
 
 
 @given(seed=st.integers(0, 99), shots=st.integers(1, 5))
@@ -77,47 +71,21 @@ def test_a_curve_on_digits_is_what_scikit_learn_makes_of_the_same_draw():
     assert min(s.value for s in found if s.shots == 8) > max(s.value for s in found if s.shots == 1)
 
 
-@pytest.fixture
-def run(tmp_path):
-    """A run directory as `wit train` leaves it, but with the weights of the first step."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    config = TrainConfig(run=folder, model={"image_size": 32, "width": 16, "text_width": 16})
-    tokenizer = Tokenizer.train(["a red picture", "all green"] * 3, 560)
-    tokenizer.save(folder / "tokenizer.json")
-    torch.manual_seed(0)
-    model = CLIP(config.model, tokenizer.vocab_size)
-    checkpoint.save(folder, 7, {"model": model.state_dict(), "step": 7}, keep=1)
-    write_config(config, folder / "config.json")
-    return folder
-
-
-@pytest.fixture
-def split_set(tmp_path, png):
-    """Class folders of two splits: noisy pictures of three colours."""
-    rng = np.random.default_rng(0)
-    root = tmp_path / "walls"
-    for split, count in (("train", 10), ("test", 6)):
-        for label, name in enumerate(("red", "green", "blue")):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                colour = rng.integers(0, 120, 3)
-                colour[label] = rng.integers(150, 255)
-                (folder / f"{i}.png").write_bytes(png(tuple(int(c) for c in colour)))
-    return root
-
-
-def test_probes_of_a_model_learn_colours(run, split_set, capsys):
-    arguments = [f"--run={run}", f"--set={split_set}", "--device=cpu", "--probe.shots=[1,4,64]"]
+def test_probes_of_a_model_learn_colours(random_run, split_set, capsys):
+    arguments = [
+        f"--run={random_run}",
+        f"--set={split_set}",
+        "--device=cpu",
+        "--probe.shots=[1,4,64]",
+    ]
     assert main([*arguments, "--task=probe", "--task=fewshot", "--probe.draws=2"]) == 0
     assert "64 shots left out" in capsys.readouterr().out
-    kept = json.loads((run / "eval" / "walls-probe.json").read_text())
+    kept = json.loads((random_run / "eval" / "walls-probe.json").read_text())
     assert kept["metrics"]["top-1"]["value"] >= 0.9
-    rows = pq.read_table(run / "eval" / "walls-probe.parquet")
+    rows = pq.read_table(random_run / "eval" / "walls-probe.parquet")
     assert np.mean(np.array(rows["rank"]) == 0) == kept["metrics"]["top-1"]["value"]
     assert kept["protocol"]["validation"] == "0.2 of split train, seed 0"
-    few = json.loads((run / "eval" / "walls-fewshot.json").read_text())
+    few = json.loads((random_run / "eval" / "walls-fewshot.json").read_text())
     assert set(few["metrics"]) == {"1-shot top-1", "4-shot top-1"}
     (table,) = few["tables"]
     assert [row[0] for row in table["rows"]] == ["zero-shot", 1, 4, "all, 10"]
@@ -147,6 +115,6 @@ def test_stored_features_are_probed(tmp_path, split_set, capsys):
         main([*arguments, "--device=cpu"])
 
 
-def test_a_set_without_training_data_can_not_be_probed(run, class_folder):
+def test_a_set_without_training_data_can_not_be_probed(random_run, class_folder):
     with pytest.raises(InputError, match="which this set lacks"):
-        main([f"--run={run}", f"--set={class_folder}", "--task=probe", "--device=cpu"])
+        main([f"--run={random_run}", f"--set={class_folder}", "--task=probe", "--device=cpu"])
