@@ -21,6 +21,8 @@ SUBCOMMANDS = {
     "sets": "eval.sets_command",
     "report": "eval.report_command",
     "robustness": "eval.robustness_command",
+    "human": "eval.human_command",
+    "overlap": "eval.overlap_command",
 }
 
 
