@@ -36,6 +36,18 @@ class ShiftConfig(Section):
     """JSON file {"class": ["class of the reference", ...]}; without it names must be equal."""
 
 
+class BiasConfig(Section):
+    """What a model says of groups of people."""
+
+    groups: list[str] = Field(default=["race"], min_length=1)
+    """Columns of the set whose values make a group, such as ["race", "gender"]."""
+    least: int = Field(default=50, ge=1)
+    """Images of a group below which nothing is reported of it."""
+    labels: Path | None = None
+    """TOML file of your own: neutral = [...], templates = [...] and a table [harmful] of lists of
+    labels by kind."""
+
+
 class EvalConfig(Settings):
     """Evaluate a trained model on any number of sets: every number with its 95% interval."""
 
@@ -75,6 +87,7 @@ class EvalConfig(Settings):
     """Images that may be unreadable, for each set; they are left out and listed."""
     probe: ProbeConfig = ProbeConfig()
     shift: ShiftConfig = ShiftConfig()
+    bias: BiasConfig = BiasConfig()
     resamples: int = Field(2000, ge=100)
     """Bootstrap resamples behind the intervals that have no closed form."""
     seed: int = Field(0, ge=0)
