@@ -124,6 +124,7 @@ def _rows(first: Stored, second: Stored, config: CompareConfig) -> list[dict[str
             {
                 "set": first.name[0],
                 "task": first.name[1],
+                "suite": first.suite,
                 "metric": name,
                 "main": name == first.data["main"],
                 "n": len(shared),
@@ -150,30 +151,30 @@ def _holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _averages(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each task with several sets, the mean difference of this suite, and of such suites."""
+    """For each suite of several sets, the mean difference of these sets, and of sets like them."""
     import numpy as np
 
     from eval import stats
     from eval.stats import Interval
 
     found = []
-    for task in dict.fromkeys(row["task"] for row in rows):
-        mine = [row for row in rows if row["task"] == task and row["main"]]
+    for suite in dict.fromkeys(row["suite"] for row in rows):
+        mine = [row for row in rows if row["suite"] == suite and row["main"]]
         if len(mine) < 2:
             continue
         difference_S = [row["difference"] for row in mine]
         intervals = [Interval(row["interval_95"][0], row["interval_95"][1], "") for row in mine]
         fixed = stats.mean_of_sets(difference_S, intervals)
-        drawn = stats.t_interval(np.array(difference_S))
+        drawn = stats.t_interval(np.array(difference_S)) if len(mine) > 2 else None
         found.append(
             {
-                "task": task,
+                "suite": suite,
                 "sets": len(mine),
                 "first": float(np.mean([row["first"] for row in mine])),
                 "second": float(np.mean([row["second"] for row in mine])),
                 "difference": float(np.mean(difference_S)),
                 "interval_95": [fixed.low, fixed.high],
-                "interval_95_other_sets": [drawn.low, drawn.high],
+                "interval_95_other_sets": drawn and [drawn.low, drawn.high],
             }
         )
     return found
@@ -231,13 +232,15 @@ def _print(found: dict[str, Any]) -> None:
         name = f"{row['set']} {row['task']}, {row['metric']}"
         table.add_row(name, *_numbers(row), f"{row['p']:.2g}", f"{row['p_holm']:.2g}")
     for row in found["averages"]:
-        name = f"average of {row['sets']} sets, {row['task']}"
+        name = f"average of {row['sets']} sets: {row['suite']}"
         table.add_row(name, *_numbers(row), "", "")
     console.print(table)
     for row in found["averages"]:
+        if row["interval_95_other_sets"] is None:
+            continue
         low, high = (100 * end for end in row["interval_95_other_sets"])
         console.print(
-            f"{row['task']}: over other sets like these the average would differ by"
+            f"{row['suite']}: over other sets like these the average would differ by"
             f" {low:+.1f} to {high:+.1f}",
             highlight=False,
         )

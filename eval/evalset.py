@@ -59,7 +59,8 @@ class EvalSet:
         templates: sentences with {c} for the name.
         metric: the one number that stands for the set in a suite; a name of eval/metrics.py.
         positive: the class whose score is ranked for ROC AUC, in sets of two classes.
-        entry: the set's name in the registry; empty for a set of your own.
+        entry: the set's name in the registry, and `group` its suite there; empty for a set of
+            your own.
         fingerprint: of the images, labels and captions; not of names and templates.
         train, val: other splits of the same set where a task asked for them and they exist.
             They have `train` and `val` of None.
@@ -76,6 +77,7 @@ class EvalSet:
     metric: str = TOP_1
     positive: int = 1
     entry: str = ""
+    group: str = ""
     fingerprint: str = ""
     train: EvalSet | None = field(default=None, repr=False)
     val: EvalSet | None = field(default=None, repr=False)

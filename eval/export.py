@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from eval import figures, metrics, stats
+from eval import figures, metrics, registry, stats
 from eval.figures import model_of, models_of
 from eval.report import cell
 from eval.results import Stored
@@ -34,7 +34,14 @@ NAMES = {
 
 
 def write_all(results: Sequence[Stored], out: Path) -> None:
-    """OUT/results.csv, results.md and report.html."""
+    """OUT/results.csv, results.md and report.html; the paper's sets in its order, others last."""
+    order = list(registry.read().entries)
+
+    def place(stored: Stored) -> int:
+        entry = stored.data["entry"]
+        return order.index(entry) if entry in order else len(order)
+
+    results = sorted(results, key=place)
     _write(out / "results.csv", benchmark_csv(results))
     _write(out / "results.md", markdown(results))
     _write(out / "report.html", page(results))
@@ -72,15 +79,16 @@ def benchmark_csv(results: Iterable[Stored]) -> str:
     return out.getvalue()
 
 
-def averages(results: Sequence[Stored]) -> list[tuple[str, str, int, float, Interval, Interval]]:
-    """For each model and task: the mean of the sets' main metrics, of those all models have.
+def averages(results: Sequence[Stored]) -> list[tuple[str, str, int, float, list[Interval]]]:
+    """For each model and suite: the mean of the sets' main metrics, of those all models have.
 
     Returns:
-        Model, task, number of sets, mean, its interval for these sets, and for sets like them.
+        Model, suite, number of sets, mean, its interval for these sets, and with three sets or
+        more the one for sets like them.
     """
     found = []
-    for task in dict.fromkeys(stored.data["task"] for stored in results):
-        mine = [stored for stored in results if stored.data["task"] == task]
+    for suite in dict.fromkeys(stored.suite for stored in results):
+        mine = [stored for stored in results if stored.suite == suite]
         by_model = {model: {s.data["set"]: s for s in mine if model_of(s) == model}
                     for model in models_of(mine)}  # fmt: skip
         shared = set.intersection(*(set(sets) for sets in by_model.values()))
@@ -93,8 +101,8 @@ def averages(results: Sequence[Stored]) -> list[tuple[str, str, int, float, Inte
             intervals = [Interval(low, high, "") for low, high in ends]
             fixed = stats.mean_of_sets(value_S, intervals)
             mean = sum(value_S) / len(value_S)
-            drawn = stats.t_interval(np.array(value_S))
-            found.append((model, task, len(value_S), mean, fixed, drawn))
+            spread = [stats.t_interval(np.array(value_S))] if len(value_S) > 2 else []
+            found.append((model, suite, len(value_S), mean, [fixed, *spread]))
     return found
 
 
@@ -120,16 +128,16 @@ def _rows(results: Sequence[Stored]) -> list[tuple[str, ...]]:
 
 
 COLUMNS = ("model", "set", "task", "metric", "%", "95% interval", "chance", "n", "protocol")
-AVERAGE_COLUMNS = ("model", "task", "sets", "mean, %", "95%, these sets", "95%, sets like them")
+AVERAGE_COLUMNS = ("model", "suite", "sets", "mean, %", "95%, these sets", "95%, sets like them")
 ABOUT = "Numbers compare only where the protocol is equal. * stands for the set in averages."
 
 
 def _average_rows(results: Sequence[Stored]) -> list[tuple[str, ...]]:
-    return [
-        (model, task, str(n), f"{100 * mean:.1f}",
-         *(f"{100 * i.low:.1f} – {100 * i.high:.1f}" for i in (fixed, drawn)))
-        for model, task, n, mean, fixed, drawn in averages(results)
-    ]  # fmt: skip
+    rows = []
+    for model, suite, n, mean, intervals in averages(results):
+        ends = [f"{100 * i.low:.1f} – {100 * i.high:.1f}" for i in intervals]
+        rows.append((model, suite, str(n), f"{100 * mean:.1f}", *ends, *[""] * (2 - len(ends))))
+    return rows
 
 
 def markdown(results: Sequence[Stored]) -> str:

@@ -195,14 +195,16 @@ def retrieval(results: Sequence[Stored], paper: Mapping[str, Any]) -> Figure | N
     found = of_task(results, "retrieval")
     if not found:
         return None
-    figure = Figure(figsize=(8, 1.2 + 0.35 * len({title_of(s) for s in found})), layout="tight")
+    sets = list(dict.fromkeys(map(title_of, found)))
+    models = models_of(found)
+    figure = Figure(figsize=(8, 1.2 + 0.4 * len(sets)), layout="constrained")
     for axes, side in zip(figure.subplots(1, 2), ("image to text", "text to image"), strict=True):
-        sets = list(dict.fromkeys(title_of(s) for s in found))
-        for i, stored in enumerate(found):
-            values = [stored.data["metrics"][f"{side} R@{k}"] for k in (1, 5, 10)]
-            axes.plot([100 * m["value"] for m in values], [sets.index(title_of(stored))] * 3,
-                      "o-", ms=4, color=SERIES[models_of(found).index(model_of(stored))
-                      % len(SERIES)], label=model_of(stored) if not i else None)  # fmt: skip
+        for stored in found:
+            place = models.index(model_of(stored))
+            values = [100 * stored.data["metrics"][f"{side} R@{k}"]["value"] for k in (1, 5, 10)]
+            height = sets.index(title_of(stored)) + 0.18 * (place - (len(models) - 1) / 2)
+            axes.plot(values, [height] * 3, "o-", ms=4, color=SERIES[place % len(SERIES)],
+                      label=model_of(stored))  # fmt: skip
         for i, name in enumerate(sets):
             known = paper["retrieval"]["ViT-L/14@336px"].get(f"{name} {side}")
             if known:
@@ -212,7 +214,8 @@ def retrieval(results: Sequence[Stored], paper: Mapping[str, Any]) -> Figure | N
         axes.set_ylim(len(sets) - 0.4, -0.6)
         axes.set_xlim(0, 100)
         axes.set_xlabel(f"{side}: recall at 1, 5, 10, %")
-        axes.legend(loc="lower right", fontsize=7)
+    named = {label: line for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named.keys(), loc="outside right upper")
     return figure
 
 

@@ -75,8 +75,9 @@ class Registry:
 
         The community's prefixes and suffixes (`wds_`, `vtab-`, `_test`) are looked past.
         """
-        plain = re.sub(r"^(wds)?(vtab)?|(test)$", "", _plain(set_name))
-        return self._by_name.get(_plain(set_name)) or self._by_name.get(plain)
+        short = re.sub(r"^wds|test$", "", _plain(set_name))
+        tried = (_plain(set_name), short, short.removeprefix("vtab"))
+        return next((self._by_name[name] for name in tried if name in self._by_name), None)
 
     def templates(self, name: str) -> tuple[str, ...]:
         """The prompts of an entry."""
@@ -167,6 +168,7 @@ def apply(registry: Registry, data: EvalSet) -> EvalSet:
         metric=entry.metric,
         positive=names.index(listed[-1]) if len(listed) == len(names) == 2 else data.positive,
         entry=name,
+        group=entry.group,
     )
 
 

@@ -56,12 +56,12 @@ class Result:
     """One task on one set.
 
     Attributes:
-        set: name of the set, and `entry` its name in the registry, empty for others.
-        split: that was evaluated.
-        metrics: the first one, or the one named `main`, stands for the set in a suite.
+        set: name of the set.
         protocol: what was measured and how: data, prompts, preprocessing, tie rule. Numbers
             compare only where its hash is equal.
-        model: which checkpoint was measured.
+        main: name of the metric that stands for the set; the first one by default.
+        model: which checkpoint was measured. It, the split, and the set's name and suite in the
+            registry (empty for other sets) are filled in by `eval.task.evaluate`.
         predictions: one row for each sample, its `key` and what metrics can be computed from.
     """
 
@@ -74,9 +74,10 @@ class Result:
     bad: tuple[BadSample, ...] = ()
     notes: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
+    main: str = ""
     split: str = ""
     entry: str = ""
-    main: str = ""
+    group: str = ""
 
     @property
     def main_metric(self) -> Metric:
@@ -87,6 +88,7 @@ class Result:
         return {
             "set": self.set,
             "entry": self.entry,
+            "group": self.group,
             "split": self.split,
             "task": self.task,
             "main": self.main_metric.name,

@@ -37,6 +37,12 @@ class Stored:
         return str(self.data["set"]), str(self.data["task"])
 
     @property
+    def suite(self) -> str:
+        """What it is averaged with: task and group, such as `zeroshot, paper`."""
+        task, group = self.data["task"], self.data["group"] or "own sets"
+        return str(task) if task == group else f"{task}, {group}"
+
+    @property
     def main(self) -> Mapping[str, Any]:
         """The metric that stands for the set."""
         metric: Mapping[str, Any] = self.data["metrics"][self.data["main"]]

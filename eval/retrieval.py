@@ -170,8 +170,6 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
         protocol=protocol,
         predictions=predictions,
         bad=features.bad,
-        split=data.split,
-        entry=data.entry,
         main=metrics.MEAN_R1,
     )
 

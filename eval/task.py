@@ -99,7 +99,8 @@ def evaluate(
         model: what to record about the checkpoint.
     """
     run: Run = importlib.import_module(TASKS[name].module).run
-    return replace(run(data, encoder, config), model=model)
+    result = run(data, encoder, config)
+    return replace(result, model=model, split=data.split, entry=data.entry, group=data.group)
 
 
 def protocol(name: str, data: EvalSet, encoder: Encoder) -> dict[str, Any]:

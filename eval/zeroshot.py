@@ -13,6 +13,7 @@ from itertools import chain
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from eval import metrics, stats, task
 from eval.config import EvalConfig
@@ -90,6 +91,20 @@ def classify(image_NE: Features, class_CE: Features, label_N: NDArray[np.int64])
     return Predictions(np.concatenate(ranks), np.concatenate(bests), np.concatenate(scores))
 
 
+def best_renaming(
+    label_N: NDArray[np.int64], said_N: NDArray[np.int64], classes: int
+) -> tuple[float, float]:
+    """Accuracy, and the accuracy if the answers were renamed as well as can be.
+
+    A large gap means that labels and names are in different orders, the commonest mistake.
+    """
+    count_CC = np.bincount(label_N * classes + said_N, minlength=classes**2)
+    count_CC = count_CC.reshape(classes, classes)
+    rows, columns = linear_sum_assignment(count_CC, maximize=True)
+    n = len(label_N)
+    return float(np.trace(count_CC)) / n, float(count_CC[rows, columns].sum()) / n
+
+
 def chance_at(k: int, classes: int) -> float:
     """Expected top-k accuracy of a random order of the classes."""
     return min(k, classes) / classes
@@ -132,10 +147,8 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
         protocol=protocol,
         predictions=predictions,
         bad=features.bad,
-        notes=judge.notes(),
+        notes=judge.notes(predictions),
         tables=tables,
-        split=data.split,
-        entry=data.entry,
         main=data.metric,
     )
 
@@ -240,10 +253,17 @@ class _Classification(_Judge):
             self.data.metric, classify(self.image_NE, class_CE, self._labels()), class_CE
         )
 
-    def notes(self) -> tuple[str, ...]:
+    def notes(self, predictions: pa.Table) -> tuple[str, ...]:
         classes = len(self.data.classes)
         absent = classes - len(np.unique(self._labels()))
-        return (f"{absent} of {classes} classes have no image",) if absent else ()
+        notes = [f"{absent} of {classes} classes have no image"] if absent else []
+        top, renamed = best_renaming(self._labels(), predictions["predicted"].to_numpy(), classes)
+        if renamed > 0.5 and renamed > 3 * top and len(self.samples) >= 10 * classes:
+            notes.append(
+                f"labels may be in another order than the class names: top-1 is {100 * top:.1f}%,"
+                f" and with the names in another order it would be {100 * renamed:.1f}%"
+            )
+        return tuple(notes)
 
     def _labels(self) -> NDArray[np.int64]:
         return np.array([sample.label for sample in self.samples], np.int64)
@@ -295,7 +315,7 @@ class _Multilabel(_Judge):
     def main(self, class_CE: Features) -> Metric:
         return self._one(self.data.metric, self._shares(class_CE))
 
-    def notes(self) -> tuple[str, ...]:
+    def notes(self, predictions: pa.Table) -> tuple[str, ...]:
         absent = int((~(self._truth() == 1).any(axis=0)).sum())
         return (f"{absent} of {len(self.data.classes)} classes are on no image",) if absent else ()
 

@@ -14,6 +14,31 @@ from train.model import CLIP
 from wit.config import write_config
 from wit.tokenizer import Tokenizer
 
+WORDS = ["a red picture", "all green", "so blue", "a photo of the blue wall"]
+
+
+@pytest.fixture(scope="session")
+def make_run():
+    """Write a run directory as `wit train` leaves it, but with the weights of the first step."""
+
+    def make(folder, seed=0):
+        folder.mkdir(parents=True)
+        config = TrainConfig(run=folder, model={"image_size": 32, "width": 16, "text_width": 16})
+        tokenizer = Tokenizer.train(WORDS * 3, 560)
+        tokenizer.save(folder / "tokenizer.json")
+        torch.manual_seed(seed)
+        model = CLIP(config.model, tokenizer.vocab_size)
+        checkpoint.save(folder, 7, {"model": model.state_dict(), "step": 7}, keep=1)
+        write_config(config, folder / "config.json")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def run(tmp_path, make_run):
+    return make_run(tmp_path / "run")
+
 
 def picture(colour, size=(40, 30), form="PNG", **options):
     out = io.BytesIO()
@@ -74,6 +99,26 @@ def caption_set(tmp_path):
 
 
 @pytest.fixture
+def multilabel_set(tmp_path):
+    """Six pictures, one or two colours in each; the last one's green is not judged."""
+    root = tmp_path / "several"
+    truths = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (0, 1, 1), (1, -1, 0)]
+    members = []
+    for i, truth in enumerate(truths):
+        colours = [c for c, shown in zip(COLOURS.values(), truth, strict=True) if shown == 1]
+        colour = tuple(np.mean(colours, axis=0).astype(int).tolist())
+        out = io.BytesIO()
+        np.save(out, np.array(truth))
+        members += [(f"s{i:07d}.png", picture(colour)), (f"s{i:07d}.npy", out.getvalue())]
+    write_tar(root / "test" / "0.tar", members)
+    (root / "test" / "nshards.txt").write_text("1")
+    (root / "classnames.txt").write_text("\n".join(COLOURS))
+    (root / "zeroshot_classification_templates.txt").write_text("{c}\n")
+    (root / "dataset_type.txt").write_text("multilabel")
+    return root
+
+
+@pytest.fixture
 def class_folder(tmp_path):
     """One sub-folder for each class, as people keep their pictures."""
     root = tmp_path / "photos"
@@ -87,29 +132,14 @@ def class_folder(tmp_path):
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tar():
     return write_tar
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def png():
     return picture
-
-
-@pytest.fixture
-def random_run(tmp_path):
-    """A run directory as `wit train` leaves it, but with the weights of the first step."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    config = TrainConfig(run=folder, model={"image_size": 32, "width": 16, "text_width": 16})
-    tokenizer = Tokenizer.train(["a red picture", "all green"] * 3, 560)
-    tokenizer.save(folder / "tokenizer.json")
-    torch.manual_seed(0)
-    model = CLIP(config.model, tokenizer.vocab_size)
-    checkpoint.save(folder, 7, {"model": model.state_dict(), "step": 7}, keep=1)
-    write_config(config, folder / "config.json")
-    return folder
 
 
 @pytest.fixture

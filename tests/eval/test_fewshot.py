@@ -71,21 +71,21 @@ def test_a_curve_on_digits_is_what_scikit_learn_makes_of_the_same_draw():
     assert min(s.value for s in found if s.shots == 8) > max(s.value for s in found if s.shots == 1)
 
 
-def test_probes_of_a_model_learn_colours(random_run, split_set, capsys):
+def test_probes_of_a_model_learn_colours(run, split_set, capsys):
     arguments = [
-        f"--run={random_run}",
+        f"--run={run}",
         f"--set={split_set}",
         "--device=cpu",
         "--probe.shots=[1,4,64]",
     ]
     assert main([*arguments, "--task=probe", "--task=fewshot", "--probe.draws=2"]) == 0
     assert "64 shots left out" in capsys.readouterr().out
-    kept = json.loads((random_run / "eval" / "walls-probe.json").read_text())
+    kept = json.loads((run / "eval" / "walls-probe.json").read_text())
     assert kept["metrics"]["top-1"]["value"] >= 0.9
-    rows = pq.read_table(random_run / "eval" / "walls-probe.parquet")
+    rows = pq.read_table(run / "eval" / "walls-probe.parquet")
     assert np.mean(np.array(rows["rank"]) == 0) == kept["metrics"]["top-1"]["value"]
     assert kept["protocol"]["validation"] == "0.2 of split train, seed 0"
-    few = json.loads((random_run / "eval" / "walls-fewshot.json").read_text())
+    few = json.loads((run / "eval" / "walls-fewshot.json").read_text())
     assert set(few["metrics"]) == {"1-shot top-1", "4-shot top-1"}
     (table,) = few["tables"]
     assert [row[0] for row in table["rows"]] == ["zero-shot", 1, 4, "all, 10"]
@@ -115,6 +115,6 @@ def test_stored_features_are_probed(tmp_path, split_set, capsys):
         main([*arguments, "--device=cpu"])
 
 
-def test_a_set_without_training_data_can_not_be_probed(random_run, class_folder):
+def test_a_set_without_training_data_can_not_be_probed(run, class_folder):
     with pytest.raises(InputError, match="which this set lacks"):
-        main([f"--run={random_run}", f"--set={class_folder}", "--task=probe", "--device=cpu"])
+        main([f"--run={run}", f"--set={class_folder}", "--task=probe", "--device=cpu"])

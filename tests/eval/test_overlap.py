@@ -104,15 +104,15 @@ def pairs(split_set, tmp_path):
     return path
 
 
-def test_the_command_on_a_real_result(random_run, split_set, pairs, tmp_path, capsys):
-    main([f"--run={random_run}", f"--set={split_set}", "--device=cpu"])
+def test_the_command_on_a_real_result(run, split_set, pairs, tmp_path, capsys):
+    main([f"--run={run}", f"--set={split_set}", "--device=cpu"])
     out = tmp_path / "out"
-    arguments = ["overlap", f"--run={random_run}", f"--out={out}", "--threshold=0.5"]
+    arguments = ["overlap", f"--run={run}", f"--out={out}", "--threshold=0.5"]
     arguments.append(f"--thresholds={tmp_path / 'none.json'}")
     assert main([*arguments, f"--overlaps={pairs}"]) == 0
     assert "overlap, in per cent" in capsys.readouterr().out
     found = json.loads((out / "overlap.json").read_text())["walls"]
-    rows = pq.read_table(random_run / "eval" / "walls-zeroshot.parquet")
+    rows = pq.read_table(run / "eval" / "walls-zeroshot.parquet")
     hit_N = np.array(rows["rank"]) == 0
     assert (found["images"], found["overlapping"]) == (18, 3)
     assert found["accuracy_overlap"] == pytest.approx(hit_N[:3].mean())
@@ -134,18 +134,18 @@ def test_the_command_on_a_real_result(random_run, split_set, pairs, tmp_path, ca
         (lambda t: t.set_column(0, "set", [["other"] * len(t)]), "sets: other"),
     ],
 )
-def test_pairs_are_checked(random_run, split_set, pairs, tmp_path, change, words):
-    main([f"--run={random_run}", f"--set={split_set}", "--device=cpu"])
+def test_pairs_are_checked(run, split_set, pairs, tmp_path, change, words):
+    main([f"--run={run}", f"--set={split_set}", "--device=cpu"])
     pq.write_table(change(pq.read_table(pairs)), pairs)
-    arguments = ["overlap", f"--run={random_run}", f"--overlaps={pairs}", f"--out={tmp_path}"]
+    arguments = ["overlap", f"--run={run}", f"--overlaps={pairs}", f"--out={tmp_path}"]
     with pytest.raises(InputError, match=words):
         main([*arguments, "--threshold=0.5"])
 
 
-def test_a_set_without_a_threshold_says_how_to_get_one(random_run, split_set, pairs, tmp_path):
-    main([f"--run={random_run}", f"--set={split_set}", "--device=cpu"])
+def test_a_set_without_a_threshold_says_how_to_get_one(run, split_set, pairs, tmp_path):
+    main([f"--run={run}", f"--set={split_set}", "--device=cpu"])
     thresholds = f"--thresholds={tmp_path / 'thresholds.json'}"
-    arguments = ["overlap", f"--run={random_run}", f"--overlaps={pairs}", thresholds]
+    arguments = ["overlap", f"--run={run}", f"--overlaps={pairs}", thresholds]
     with pytest.raises(InputError, match="choose one with --label walls"):
         main(arguments)
 

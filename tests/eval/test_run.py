@@ -11,28 +11,7 @@ import torch
 
 from eval.run import main
 from train import checkpoint
-from train.config import TrainConfig
-from train.model import CLIP
-from wit.config import write_config
 from wit.errors import CheckpointError, ConfigError, InputError
-from wit.tokenizer import Tokenizer
-
-WORDS = ["a red picture", "all green", "so blue", "a photo of the blue wall"]
-
-
-@pytest.fixture
-def run(tmp_path):
-    """A run directory as `wit train` leaves it, but with the weights of the first step."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    config = TrainConfig(run=folder, model={"image_size": 32, "width": 16, "text_width": 16})
-    tokenizer = Tokenizer.train(WORDS * 3, 560)
-    tokenizer.save(folder / "tokenizer.json")
-    torch.manual_seed(0)
-    model = CLIP(config.model, tokenizer.vocab_size)
-    checkpoint.save(folder, 7, {"model": model.state_dict(), "step": 7}, keep=1)
-    write_config(config, folder / "config.json")
-    return folder
 
 
 def test_command(run, colour_set, caption_set, class_folder, capsys):

@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pytest
 from PIL import Image, features
 
@@ -30,6 +31,108 @@ def test_retrieval_folder(caption_set):
     assert (data.kind, data.classes, data.templates) == ("retrieval", (), ())
     assert [s.captions for s in data.samples] == [
         ("red",), ("green", "all green"), ("blue", "so blue", "a blue")]  # fmt: skip
+
+
+def test_multilabel_folder(multilabel_set):
+    data = open_set(multilabel_set)
+    assert (data.kind, data.metric, data.classes) == ("multilabel", "mAP", ("red", "green", "blue"))
+    assert [s.labels for s in data.samples][3:] == [(1, 1, 0), (0, 1, 1), (1, -1, 0)]
+
+
+@pytest.mark.parametrize("array", [[1, 0], [1, 0, 2], [[1, 0, 0]], ["a", "b", "c"]])
+def test_multilabel_arrays_that_do_not_fit(multilabel_set, tar, png, array):
+    out = io.BytesIO()
+    np.save(out, np.array(array))
+    tar(multilabel_set / "test" / "0.tar", [("a.png", png("red")), ("a.npy", out.getvalue())])
+    with pytest.raises(InputError, match=r"a\.npy must hold 1, 0 or -1 for each of the 3 lines"):
+        open_set(multilabel_set)
+
+
+def test_pickles_in_arrays_are_not_run(multilabel_set, tar, png):
+    out = io.BytesIO()
+    np.save(out, np.array([print], object), allow_pickle=True)
+    tar(multilabel_set / "test" / "0.tar", [("a.png", png("red")), ("a.npy", out.getvalue())])
+    with pytest.raises(InputError, match=r"a\.npy is not an array of plain numbers"):
+        open_set(multilabel_set)
+
+
+def test_splits_are_attached(colour_set, tar, png):
+    tar(colour_set / "train" / "0.tar", [("a.png", png("red")), ("a.cls", b"0")])
+    (colour_set / "train" / "nshards.txt").write_text("1")
+    data = open_set(colour_set, also=("train", "val"))
+    assert [s.key for s in data.train.samples] == ["a"]
+    assert (data.train.split, data.val, len(data.samples)) == ("train", None, 24)
+    assert data.train.fingerprint != data.fingerprint
+    assert open_set(colour_set).train is None
+    with pytest.raises(InputError, match=r"no such split \(there: test, train\)"):
+        open_set(colour_set, "valid")
+
+
+def test_class_folders_in_splits(tmp_path, png):
+    for split in ("train", "validation", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / "pets" / split / name).mkdir(parents=True)
+            (tmp_path / "pets" / split / name / f"{split}.png").write_bytes(png("red"))
+    data = open_set(tmp_path / "pets", also=("train", "val"))
+    assert (data.name, data.split, data.classes) == ("pets", "test", ("cat", "dog"))
+    assert [data.train.samples[0].key, data.val.samples[1].key] == [
+        "cat/train.png", "dog/validation.png"]  # fmt: skip
+    with pytest.raises(InputError, match="no such split"):
+        open_set(tmp_path / "pets", "dev")
+    (tmp_path / "pets" / "train" / "cow").mkdir()
+    with pytest.raises(InputError, match="class cow is not in both test and train"):
+        open_set(tmp_path / "pets")
+
+
+def write_csv(folder, text, png):
+    for name in ("a", "b", "c"):
+        (folder / f"{name}.png").write_bytes(png("red"))
+    path = folder / "mine.csv"
+    path.write_text(text)
+    return path
+
+
+def test_csv_of_labels(tmp_path, png):
+    path = write_csv(
+        tmp_path,
+        "image,label,split,group\na.png,dog,test,v1\nb.png,cat,test,v1\nc.png,cow,train,v2\n",
+        png,
+    )
+    data = open_set(path, also=("train",))
+    assert (data.name, data.classes) == ("mine", ("cat", "cow", "dog"))  # of all splits, by name
+    assert [(s.key, s.label, s.meta["group"]) for s in data.samples] == [
+        ("a.png", 2, "v1"), ("b.png", 0, "v1")]  # fmt: skip
+    assert [s.label for s in data.train.samples] == [1]
+    assert data.samples[0].read() == (tmp_path / "a.png").read_bytes()
+
+
+def test_csv_of_captions_and_of_several_labels(tmp_path, png):
+    path = write_csv(tmp_path, 'image,caption\na.png,"one, two"\nb.png,three\na.png,four\n', png)
+    data = open_set(path)
+    assert (data.kind, [s.captions for s in data.samples]) == (
+        "retrieval", [("one, two", "four"), ("three",)])  # fmt: skip
+    path = write_csv(tmp_path, "image,labels\na.png,cat|dog\nb.png,\nc.png,cow\n", png)
+    data = open_set(path)
+    assert (data.kind, data.classes) == ("multilabel", ("cat", "cow", "dog"))
+    assert [s.labels for s in data.samples] == [(1, 0, 1), (0, 0, 0), (0, 1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,label\na.png,x\n", "needs the column image and one of label, labels, caption"),
+        ("image,label,caption\na.png,x,y\n", "needs the column image and one of"),
+        ("image,label\n", "no row below the column names"),
+        ("image,label\na.png\n", "line 2 has another number of columns"),
+        ("image,label\na.png,\n", "line 2 has an empty image or label"),
+        ("image,label\na.png,x\na.png,y\n", r"line 3: image a\.png occurs twice"),
+        ("image,label\nz.png,x\n", r"line 2: no image .*z\.png"),
+        ("image,label,split\na.png,x,dev\n", r"no row of split test \(there: dev\)"),
+    ],
+)
+def test_broken_csv_names_the_line(tmp_path, png, text, message):
+    with pytest.raises(InputError, match=message):
+        open_set(write_csv(tmp_path, text, png))
 
 
 def test_class_folder(class_folder):

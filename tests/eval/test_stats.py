@@ -4,11 +4,21 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.metrics import mean
-from eval.stats import Z_95, bootstrap, mean_of_classes, wilson
+from eval.stats import (
+    Z_95,
+    bootstrap,
+    mcnemar,
+    mean_of_classes,
+    mean_of_sets,
+    paired_bootstrap,
+    t_interval,
+    wilson,
+)
 
 
 def cluster_bootstrap(hit_M, cluster_M, resamples, seed):
@@ -152,3 +162,76 @@ def test_intervals_are_the_same_every_time():
     assert cluster_bootstrap(hit_M, cluster_M, 100, 4) != cluster_bootstrap(
         hit_M, cluster_M, 100, 5
     )
+
+
+@given(proportions)
+def test_wilson_is_scipys(proportion):
+    expected = scipy.stats.binomtest(*proportion).proportion_ci(0.95, "wilson")
+    assert wilson(*proportion)[:2] == pytest.approx(tuple(expected), abs=1e-9)
+
+
+def test_bootstrap_of_a_mean_is_as_wide_as_scipys():
+    value_N = np.random.default_rng(0).normal(size=200)
+    ours = bootstrap(mean(value_N), np.arange(200), 4000, 0)
+    theirs = scipy.stats.bootstrap(
+        (value_N,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
+    assert ours.method == "bootstrap"
+
+
+def test_mcnemar_counts_only_where_models_differ():
+    """8 samples that only one has right against 1: the tail of ten coins less one, twice."""
+    first_N = np.array([True] * 50 + [True] * 8 + [False] * 1 + [False] * 30)
+    second_N = np.array([True] * 50 + [False] * 8 + [True] * 1 + [False] * 30)
+    assert mcnemar(first_N, second_N) == pytest.approx(2 * (1 + 9) / 2**9)
+    assert mcnemar(first_N, first_N) == 1.0
+    assert mcnemar(second_N, first_N) == mcnemar(first_N, second_N)
+
+
+def test_paired_bootstrap_is_narrower_than_two_intervals():
+    """Two models that agree on most samples."""
+    rng = np.random.default_rng(0)
+    first_N = rng.random(1000) < 0.5
+    second_N = np.where(rng.random(1000) < 0.1, rng.random(1000) < 0.9, first_N)
+    found = paired_bootstrap(mean(first_N), mean(second_N), np.arange(1000), 1000, 0)
+    assert found.difference == pytest.approx(second_N.mean() - first_N.mean())
+    delta_N = second_N.astype(float) - first_N
+    half = Z_95 * delta_N.std() / math.sqrt(1000)
+    assert found.interval.low == pytest.approx(found.difference - half, abs=0.004)
+    assert found.interval.high == pytest.approx(found.difference + half, abs=0.004)
+    assert half < 0.6 * (wilson(500, 1000).high - wilson(500, 1000).low) / 2 * math.sqrt(2)
+    assert found.p == pytest.approx(scipy.stats.ttest_1samp(delta_N, 0).pvalue, abs=0.02)
+
+
+def test_paired_bootstrap_of_equal_models():
+    hit_N = np.arange(40) % 3 == 0
+    found = paired_bootstrap(mean(hit_N), mean(hit_N), np.arange(40), 200, 0)
+    assert (found.difference, found.p) == (0.0, 1.0)
+
+
+def test_paired_bootstrap_false_alarms_are_as_rare_as_it_says():
+    rng = np.random.default_rng(4)
+    alarms = 0
+    for trial in range(300):
+        first_N, second_N = rng.random((2, 60)) < 0.5
+        found = paired_bootstrap(mean(first_N), mean(second_N), np.arange(60), 200, trial)
+        alarms += found.p < 0.05
+    assert 0.02 <= alarms / 300 <= 0.09
+
+
+def test_mean_of_sets_has_the_spread_of_its_sets():
+    intervals = [wilson(30, 100), wilson(800, 1000), wilson(5, 50)]
+    found = mean_of_sets([0.3, 0.8, 0.1], intervals)
+    halves = [(i.high - i.low) / 2 for i in intervals]
+    expected = math.sqrt(sum(half**2 for half in halves)) / 3
+    assert (found.high - found.low) / 2 == pytest.approx(expected, rel=0.05)
+    assert found.low < 0.4 < found.high
+
+
+def test_t_interval_is_scipys():
+    value_S = np.array([0.3, 0.5, 0.9, 0.4])
+    expected = scipy.stats.ttest_1samp(value_S, 0).confidence_interval(0.95)
+    assert t_interval(value_S)[:2] == pytest.approx(tuple(expected))
+    with pytest.raises(ValueError, match="no spread"):
+        t_interval(value_S[:1])

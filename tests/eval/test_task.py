@@ -11,12 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
+from sklearn.metrics import average_precision_score
 
 from eval import report, task
 from eval.config import EvalConfig
 from eval.features import Encoder
 from eval.sets import open_set
 from eval.stats import wilson
+from eval.zeroshot import best_renaming
 from wit.errors import CheckpointError, TooManyBadSamples
 from wit.image import to_square
 from wit.tokenizer import Tokenizer
@@ -91,6 +93,62 @@ def test_classification(colour_set, model, measure, tar, png):
     assert table["predicted"][-3:] == [0, 0, 2]
     assert [rank == 0 for rank in table["rank"]] == [True] * 13 + [False] * 2
     assert report.last_line([result]) == "zero-shot top-1 86.7% (chance 33.3%)"
+
+
+def test_multilabel(multilabel_set, model, measure):
+    result = measure(multilabel_set, model)
+    assert list(values(result)) == ["11-point mAP", "mAP"]
+    table = result.predictions.to_pydict()
+    assert table["truth"][3:] == [[1, 1, 0], [0, 1, 1], [1, -1, 0]]
+    np.testing.assert_allclose(np.sum(table["score"], axis=1), 1)
+    expected = [
+        average_precision_score([t[c] for t in table["truth"] if t[c] >= 0],
+                                [s[c] for t, s in zip(table["truth"], table["score"], strict=True)
+                                 if t[c] >= 0])
+        for c in range(3)
+    ]  # fmt: skip
+    assert values(result)["mAP"] == pytest.approx(np.mean(expected))
+    assert result.main_metric.name == "mAP"
+
+
+def test_labels_in_another_order_are_suspected(colour_set, model, measure):
+    (colour_set / "classnames.txt").write_text("green\nblue\nred")
+    result = measure(colour_set, model)  # 24 images are too few to say so
+    assert (values(result)["top-1"], result.notes) == (0.0, ())
+    assert best_renaming(np.array([0, 1, 2, 2]), np.array([1, 2, 0, 1]), 3) == (0.0, 0.75)
+
+
+def test_labels_in_another_order_are_reported(colour_set, model, measure, tar, png):
+    colours = [(230, 20, 20), (20, 200, 20), (20, 20, 230)]
+    tar(colour_set / "test" / "1.tar", [member for i in range(12) for member in (
+        (f"x{i}.png", png(colours[i % 3])), (f"x{i}.cls", str(i % 3).encode()))])  # fmt: skip
+    tar(colour_set / "test" / "0.tar", [member for i in range(18) for member in (
+        (f"y{i}.png", png(colours[i % 3])), (f"y{i}.cls", str(i % 3).encode()))])  # fmt: skip
+    (colour_set / "classnames.txt").write_text("green\nblue\nred")
+    (note,) = measure(colour_set, model).notes
+    assert "top-1 is 0.0%, and with the names in another order it would be 100.0%" in note
+
+
+def test_groups_are_drawn_whole(class_folder, model, measure, tmp_path):
+    """Nine pictures of three videos: the interval is that of three."""
+    rows = [f"{path.relative_to(tmp_path)},{path.parent.name[:-5]},{path.parent.name}"
+            for path in sorted(class_folder.glob("*/*.JPG"))]  # fmt: skip
+    path = tmp_path / "videos.csv"
+    path.write_text("image,label,group\n" + "\n".join(rows) + "\n")
+    top = measure(path, model).metrics[0]
+    assert (top.value, top.n, top.interval) == (
+        1.0, 9, wilson(3, 3)._replace(method="wilson over clusters"))  # fmt: skip
+
+
+def test_prompts_are_compared(colour_set, model, measure):
+    (colour_set / "zeroshot_classification_templates.txt").write_text("{c}\ngreen {c}\n")
+    table, spread, each = measure(colour_set, model).tables
+    assert table.columns == ("prompt", "top-1 %", "low %", "high %")
+    assert [row[0] for row in table.rows] == [
+        "class name only", "a photo of a {c}.", "ensemble of 2"]  # fmt: skip
+    assert (table.rows[0][1], table.rows[0][2]) == (1.0, wilson(24, 24).low)
+    assert {row[0]: row[1] for row in each.rows}["{c}"] == 1.0
+    assert spread.rows[2] == ("best template", 1.0)
 
 
 def test_class_folder(class_folder, model, measure):
