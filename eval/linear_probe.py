@@ -47,7 +47,7 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
         tuple(measured(name, score_NC, held.label, cluster_N, data, config) for name in names),
         protocol("probe", data, encoder)
         | recipe(data, config, origin)
-        | {"metric": data.metric, "penalty": classifier.penalty},
+        | {"metric": data.metric},
         _predictions(samples, score_NC, held.label, data.kind),
         bad=encoder.images(data).bad,
         notes=_notes(selected, classifier),
