@@ -11,7 +11,7 @@ Shapes: N samples, C classes, S numbers of shots.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -143,12 +143,7 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
     train, validation, origin = linear_probe.learnable(data, encoder, config)
     samples, x_ND = linear_probe.of_split(data, encoder, config.probe.features)
     held = Held(x_ND, linear_probe.labels(samples, data.kind))
-    least = int(np.bincount(train.label, minlength=len(data.classes)).min())
-    shots = [count for count in sorted(set(config.probe.shots)) if count <= least]
-    if not shots:
-        raise InputError(
-            f"{data.path}: a class has {least} training images, fewer than any of --probe.shots"
-        )
+    shots, least = _shots(train, data, config)
     seeds = [config.seed + i for i in range(config.probe.draws)]
     few_validation = config.probe.few_validation == "shots"
     device, classes = encoder.model.device.type, len(data.classes)
@@ -160,11 +155,10 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
     _, full = probe.probe(train, validation, classes, measure, device)
     full_value = full.test(held, measure)
     zero = zeroshot.run(data, encoder, config).main_metric if encoder.reads_text else None
-    value_S = [float(np.mean([s.value for s in found if s.shots == count])) for count in shots]
     per_class = (len(train.label) + len(validation.label)) / classes
-    points, values = [*map(float, shots)], list(value_S)
-    if per_class > points[-1]:
-        points, values = [*points, per_class], [*values, full_value]
+    points = [(float(count), float(_of(count, found).mean())) for count in shots]
+    if per_class > shots[-1]:
+        points.append((per_class, full_value))
     chance = linear_probe.chance_of(data.metric, held.label, classes)
     missing = [count for count in config.probe.shots if count not in shots]
     return Result(
@@ -175,18 +169,12 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
         | linear_probe.recipe(data, config, origin)
         | {"metric": data.metric, "shots": shots, "seeds": seeds}
         | {"few_validation": config.probe.few_validation},
-        pa.table(
-            {
-                "key": [f"{s.shots} shots, draw {s.draw}" for s in found],
-                "shots": [s.shots for s in found],
-                "draw": [s.draw for s in found],
-                "penalty": [s.penalty for s in found],
-                "value": [s.value for s in found],
-            }
+        pa.Table.from_pylist(
+            [{"key": f"{shot.shots} shots, draw {shot.draw}"} | asdict(shot) for shot in found]
         ),
         notes=(
             *(f"{count} shots left out: a class has {least} images" for count in missing),
-            *_matched(zero, points, values),
+            *_matched(zero, points),
         ),
         tables=(
             Table(
@@ -205,12 +193,21 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
     )
 
 
-def _matched(
-    zero: Metric | None, points: Sequence[float], values: Sequence[float]
-) -> tuple[str, ...]:
+def _shots(train: Labelled, data: EvalSet, config: EvalConfig) -> tuple[list[int], int]:
+    """The numbers of shots that every class has images for, and how many the smallest has."""
+    least = int(np.bincount(train.label, minlength=len(data.classes)).min())
+    shots = [count for count in sorted(set(config.probe.shots)) if count <= least]
+    if not shots:
+        raise InputError(
+            f"{data.path}: a class has {least} training images, fewer than any of --probe.shots"
+        )
+    return shots, least
+
+
+def _matched(zero: Metric | None, points: Sequence[tuple[float, float]]) -> tuple[str, ...]:
     if zero is None or len(points) < 2:
         return ()
-    matched = effective_shots(zero.value, points, values)
+    matched = effective_shots(zero.value, *zip(*points, strict=True))
     found = f"{matched:.2g} images a class" if matched else "no number of images tried"
     return (f"zero-shot is matched by {found}",)
 

@@ -117,22 +117,25 @@ def analyse(
             except ValueError as error:
                 entry["hardness"] = str(error)
         report["rounds"][str(shots)] = entry
-    console = Console()
-    console.print(table)
+    Console().print(table)
     checks = human.attention(rows)
     if checks is not None:
         passed, total, interval = checks
         report["attention"] = {"passed": passed, "of": total, "interval_95": list(interval[:2])}
-        console.print(f"attention checks: {passed} of {total} passed")
+        print(f"attention checks: {passed} of {total} passed")
+    _print_hardness(report)
+    return report
+
+
+def _print_hardness(report: dict[str, Any]) -> None:
     for shots, entry in report["rounds"].items():
-        if isinstance(entry.get("hardness"), dict):
-            h = entry["hardness"]
-            console.print(
+        h = entry.get("hardness")
+        if isinstance(h, dict):
+            print(
                 f"{shots} sample pictures, accuracy by class beside the model's: r"
                 f" {h['pearson']:.2f} (p {h['pearson_p']:.2g}), Spearman {h['spearman']:.2f}"
                 f" (p {h['spearman_p']:.2g}), {h['classes']} classes"
             )
-    return report
 
 
 def model_by_class(path: Path, classes: int) -> NDArray[np.float64]:

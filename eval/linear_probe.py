@@ -45,9 +45,7 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
         data.name,
         "probe",
         tuple(measured(name, score_NC, held.label, cluster_N, data, config) for name in names),
-        protocol("probe", data, encoder)
-        | recipe(data, config, origin)
-        | {"metric": data.metric},
+        protocol("probe", data, encoder) | recipe(data, config, origin) | {"metric": data.metric},
         _predictions(samples, score_NC, held.label, data.kind),
         bad=encoder.images(data).bad,
         notes=_notes(selected, classifier),

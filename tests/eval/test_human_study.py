@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from eval.human_study import Study
@@ -167,6 +169,39 @@ def test_the_server_lets_nobody_else_in(data, tmp_path):
         assert content.startswith(b"\xff\xd8")  # a JPEG of our own, whatever was in the file
     for line in page.headers["Content-Security-Policy"], content[:0].decode():
         assert "unsafe" not in line
+
+
+def test_people_beside_a_model(data, split_set, run, tmp_path, capsys):
+    """Everybody names reds, half know greens, nobody blues; the model has its own accuracies."""
+    out = tmp_path / "study"
+    with pytest.raises(InputError, match="no answers yet"):
+        main(["human", f"--set={split_set}", f"--out={out}", "--analyse"])
+    study = Study(data, out)
+    red, green = data.classes.index("red"), data.classes.index("green")
+    knows = {"ann": {red, green}, "bob": {red}}
+    for person, classes in knows.items():
+        work(study, person, lambda _, q, known=classes: q["label"] if q["label"] in known else None)
+    main([f"--run={run}", f"--set={split_set}", "--device=cpu"])
+    model = run / "eval" / "walls-zeroshot.parquet"
+    assert (
+        main(["human", f"--set={split_set}", f"--out={out}", "--analyse", f"--model={model}"]) == 0
+    )
+    shown = capsys.readouterr().out
+    kept = json.loads((out / "human.json").read_text())["rounds"]["2"]
+    assert kept["by_class"] == {"red": 1.0, "green": 0.5, "blue": 0.0}
+    assert kept["accuracy"]["value"] == pytest.approx(0.5)
+    assert kept["accuracy on guesses"]["value"] == 1
+    assert (kept["answers"], kept["people"]) == (36, 2)
+    rows = pq.read_table(model).to_pandas()
+    by_class = (rows["rank"] == 0).groupby(rows["label"]).mean()
+    if by_class.nunique() > 1:
+        expected = np.corrcoef(by_class, [kept["by_class"][name] for name in data.classes])[0, 1]
+        assert kept["hardness"]["pearson"] == pytest.approx(expected)
+        assert "Spearman" in shown
+    else:
+        assert "three classes that differ" in kept["hardness"]
+    with pytest.raises(InputError, match="can't be read"):
+        main([*arguments, "--model=none.parquet"])
 
 
 @pytest.fixture
