@@ -58,9 +58,10 @@ def published() -> dict[str, Any]:
 
 
 def model_of(stored: Stored) -> str:
-    """What a model is called in figures: its name and its run."""
+    """What a model is called in figures: its name, run and step."""
     model = stored.data["model"]
-    return f"{model.get('name', 'model')} ({Path(str(model.get('run', '?'))).name})"
+    run = Path(str(model.get("run", "?"))).name
+    return f"{model.get('name', 'model')} ({run}, step {model.get('step', '?')})"
 
 
 def models_of(results: Sequence[Stored]) -> list[str]:

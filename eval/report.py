@@ -7,7 +7,9 @@ can later be compared sample by sample.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -118,15 +120,34 @@ def result_name(set_name: str, task: str) -> str:
 
 
 def save(result: Result, out: Path) -> None:
-    """Write the predictions, then the JSON that vouches for them."""
+    """Write the predictions, then the JSON that vouches for them.
+
+    A result of another checkpoint that stands there is kept, in OUT/ITS-FINGERPRINT.
+    """
     out.mkdir(parents=True, exist_ok=True)
     stem = result_name(result.set, result.task)
+    _put_aside(out, stem, str(result.model.get("fingerprint", "")))
     temporary = out / f"{stem}.parquet.tmp"
     pq.write_table(result.predictions, temporary)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(out / f"{stem}.parquet")
     write_json(result.as_json(), out / f"{stem}.json")
+
+
+def _put_aside(out: Path, stem: str, fingerprint: str) -> None:
+    """Move a result of another checkpoint away; the JSON goes last, for it names the place."""
+    try:
+        other = json.loads((out / f"{stem}.json").read_text("utf-8"))["model"]["fingerprint"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return  # none, or not one of ours: it is written over
+    if not isinstance(other, str) or not re.fullmatch(r"[\w-]+", other) or other == fingerprint:
+        return
+    folder = out / other
+    folder.mkdir(exist_ok=True)
+    for name in (f"{stem}.parquet", f"{stem}.json"):
+        if (out / name).is_file():
+            (out / name).replace(folder / name)
 
 
 def print_table(results: Iterable[Result], console: Console) -> None:

@@ -69,11 +69,14 @@ def folder_of(run: Path) -> Path:
     return inside if inside.is_dir() else run
 
 
-def load(run: Path) -> list[Stored]:
+def load(run: Path, skip_older: bool = False) -> list[Stored]:
     """All results of a run directory or of a folder of results, by set and task.
 
+    Args:
+        skip_older: leave out results that an older version wrote.
+
     Raises:
-        InputError: there is none, or one is damaged.
+        InputError: there is none, one is damaged, or one is older.
     """
     folder = folder_of(run)
     found = []
@@ -83,9 +86,10 @@ def load(run: Path) -> list[Stored]:
         except ValueError:
             raise InputError(f"{path}: not JSON; remove it or evaluate again") from None
         if isinstance(data, dict) and "protocol_hash" in data:
-            if "main" not in data:
-                raise InputError(f"{path}: of an older version; evaluate again")
-            found.append(Stored(path, data))
+            if "main" in data:
+                found.append(Stored(path, data))
+            elif not skip_older:
+                raise InputError(f"{path}: of an older version; evaluate again, or remove it")
     if not found:
         raise InputError(f"{folder}: no results here; run `wit eval` first")
     return found

@@ -72,7 +72,7 @@ def evaluate_all(config: EvalConfig) -> int:
             results.append(task.evaluate(name, data, encoder, config, about))
             report.save(results[-1], out)
     write_config(config, out / "config.json")
-    export.write_all(stored.load(out), out)
+    export.write_all(stored.load(out, skip_older=True), out)
     report.print_table(results, Console())
     print(f"results: {out}")
     line = report.last_line(results)
@@ -88,9 +88,14 @@ def _open_sets(config: EvalConfig) -> list[tuple[EvalSet, list[str]]]:
     known = registry.read(config.registry)
     paths = list(config.set)
     if config.suite is not None:
-        paths += [path for path in registry.find(known, config.suite).values() if path is not None]
+        for name, path in registry.find(known, config.suite).items():
+            if path is not None and task.chosen(known.entries[name].kind, config.task):
+                paths.append(path)
     if not paths:
-        raise ConfigError("set is missing: give --set DIR, or --suite DIR for a folder of sets")
+        raise ConfigError(
+            "set is missing: give --set DIR, or --suite DIR for a folder that holds sets of the"
+            " registry (`wit eval sets DIR` lists them) for these tasks"
+        )
     _check_names(paths)
     templates = prompts.read_templates(config.templates) if config.templates else None
     opened = []
@@ -100,7 +105,11 @@ def _open_sets(config: EvalConfig) -> list[tuple[EvalSet, list[str]]]:
             data = registry.apply(known, data)
         if templates and data.kind != "retrieval":
             data = replace(data, templates=templates)
-        opened.append((data, task.chosen(data.kind, config.task)))
+        names = task.chosen(data.kind, config.task)
+        if not names:
+            tasks = ", ".join(config.task)
+            raise ConfigError(f"{path}: task {tasks} is not for a {data.kind} set; leave one out")
+        opened.append((data, names))
     return opened
 
 

@@ -27,8 +27,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wit.errors import ConfigError
-
 if TYPE_CHECKING:
     from eval.config import EvalConfig
     from eval.evalset import EvalSet
@@ -70,19 +68,13 @@ TASKS = {
 
 
 def chosen(kind: str, names: Sequence[str]) -> list[str]:
-    """The tasks to run on a set of this kind.
+    """The tasks to run on a set of this kind; none, if none of them is for it.
 
     Args:
         names: of `--task`; empty: those that are run by default.
-
-    Raises:
-        ConfigError: none of the tasks can be run on such a set.
     """
     wanted = names or [name for name, task in TASKS.items() if task.default]
-    found = [name for name in dict.fromkeys(wanted) if kind in TASKS[name].kinds]
-    if not found:
-        raise ConfigError(f"none of the tasks {', '.join(wanted)} is for a {kind} set")
-    return found
+    return [name for name in dict.fromkeys(wanted) if kind in TASKS[name].kinds]
 
 
 def splits_of(names: Sequence[str]) -> tuple[str, ...]:

@@ -167,7 +167,7 @@ def test_report_of_two_models(evaluated, tmp_path):
     average = [
         line
         for line in lines
-        if re.match(r"\| \S+ \(model[01]\) \| zeroshot, paper \| 27 \|", line)
+        if re.match(r"\| tiny \(model., step 7\) \| zeroshot, paper \| 27 \|", line)
     ]
     assert len(average) == 2
     paths = (evaluated[0] / "eval").glob("*zeroshot.json")
