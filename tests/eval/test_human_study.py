@@ -183,9 +183,8 @@ def test_people_beside_a_model(data, split_set, run, tmp_path, capsys):
         work(study, person, lambda _, q, known=classes: q["label"] if q["label"] in known else None)
     main([f"--run={run}", f"--set={split_set}", "--device=cpu"])
     model = run / "eval" / "walls-zeroshot.parquet"
-    assert (
-        main(["human", f"--set={split_set}", f"--out={out}", "--analyse", f"--model={model}"]) == 0
-    )
+    arguments = ["human", f"--set={split_set}", f"--out={out}", "--analyse"]
+    assert main([*arguments, f"--model={model}"]) == 0
     shown = capsys.readouterr().out
     kept = json.loads((out / "human.json").read_text())["rounds"]["2"]
     assert kept["by_class"] == {"red": 1.0, "green": 0.5, "blue": 0.0}

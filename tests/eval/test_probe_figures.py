@@ -20,7 +20,7 @@ def result(task, name, value, model="a", tables=(), gflop=10.0, metrics=None):
     return {
         "set": name, "entry": "", "task": task, "main": "top-1", "protocol_hash": "0",
         "metrics": metrics or {"top-1": shown}, "tables": list(tables), "notes": [],
-        "model": {"run": model, "name": "small", "gflop_image": gflop},
+        "model": {"run": model, "step": 7, "name": "small", "gflop_image": gflop},
     }  # fmt: skip
 
 
@@ -80,9 +80,9 @@ def test_few_shot_curves_of_two_models(tmp_path):
             PAPER,
         )
     )
-    assert "small (a): zero-shot" in drawn
-    assert "small (b): probe" in drawn
-    assert "small (b): zero-shot" not in drawn
+    assert "small (a, step 7): zero-shot" in drawn
+    assert "small (b, step 7): probe" in drawn
+    assert "small (b, step 7): zero-shot" not in drawn
 
 
 @pytest.fixture
