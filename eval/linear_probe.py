@@ -46,7 +46,7 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
         "probe",
         tuple(measured(name, score_NC, held.label, cluster_N, data, config) for name in names),
         protocol("probe", data, encoder) | recipe(data, config, origin) | {"metric": data.metric},
-        _predictions(samples, score_NC, held.label, data.kind),
+        _predictions(data, samples, score_NC, held.label),
         bad=encoder.images(data).bad,
         notes=_notes(selected, classifier),
         tables=(
@@ -148,13 +148,13 @@ def chance_of(name: str, label: NDArray[np.int64], classes: int) -> float:
 
 
 def _predictions(
+    data: EvalSet,
     samples: Sequence[EvalSample],
     score_NC: NDArray[np.float64],
     label: NDArray[np.int64],
-    kind: str,
 ) -> pa.Table:
     columns: dict[str, Any] = {"key": [sample.key for sample in samples]}
-    if kind == "multilabel":
+    if data.kind == "multilabel":
         columns |= {"truth": list(label.astype(np.int8)), "score": list(score_NC)}
     else:
         columns |= {
@@ -163,7 +163,8 @@ def _predictions(
             "rank": probe.ranks(score_NC, label),
         }
         if score_NC.shape[1] == 2:
-            columns["positive"] = score_NC[:, 1] - score_NC[:, 0]
+            positive = data.positive
+            columns["positive"] = score_NC[:, positive] - score_NC[:, 1 - positive]
     if len(np.unique(clusters(samples))) < len(samples):
         columns["group"] = clusters(samples)
     return pa.table(columns)
