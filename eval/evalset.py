@@ -83,6 +83,12 @@ class EvalSet:
     val: EvalSet | None = field(default=None, repr=False)
 
 
+def name_of(path: Path) -> str:
+    """The name of a set: of its folder or file, a link's own name rather than its target's."""
+    name = path.stem if path.suffix.lower() == ".csv" else path.name
+    return path.resolve().name if name in ("", "..") else name
+
+
 def file_sha256(path: Path) -> str:
     """Raises InputError where the file can't be read."""
     try:

@@ -30,6 +30,7 @@ VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)"} | {
 }
 STYLE = {
     "svg.fonttype": "none",  # text stays text
+    "text.parse_math": False,  # a $ in a name is no formula
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.edgecolor": MUTED,

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from eval.evalset import METRIC, NO_META, EvalSample, EvalSet, Kind, file_sha256
+from eval.evalset import METRIC, NO_META, EvalSample, EvalSet, Kind, file_sha256, name_of
 from eval.prompts import DEFAULT_TEMPLATES
 from eval.webdataset import IMAGE_EXTENSIONS
 from wit.errors import InputError
@@ -65,7 +65,7 @@ def open_class_folder(path: Path, split: str) -> EvalSet:
             samples.append(EvalSample(key, image, 0, image.stat().st_size, label))
     names = tuple(name.replace("_", " ") for name in classes)
     return EvalSet(
-        name=path.resolve().name,
+        name=name_of(path),
         path=path,
         kind="classification",
         split=split if there else "all",
@@ -113,7 +113,7 @@ def open_csv(path: Path, split: str) -> EvalSet:
         digest.update(f"{sample.key}\n{file_sha256(sample.file)}\n{truth}\n".encode())
         samples.append(sample)
     return EvalSet(
-        name=path.stem,
+        name=name_of(path),
         path=path,
         kind=kind,
         split=split if there else "all",

@@ -19,7 +19,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from eval.evalset import EvalSet, Kind
+from eval.evalset import EvalSet, Kind, name_of
 from eval.prompts import read_lines
 from wit.config import Section, explain
 from wit.errors import InputError
@@ -131,7 +131,7 @@ def find(registry: Registry, folder: Path) -> dict[str, Path | None]:
     for child in sorted(folder.iterdir()):
         if child.name.startswith(".") or not (child.is_dir() or child.suffix == ".csv"):
             continue
-        name = registry.match(child.stem if child.is_file() else child.name)
+        name = registry.match(name_of(child))
         if name is None:
             continue
         if found[name] is not None:

@@ -23,10 +23,10 @@ from eval.evalset import EvalSet
 from eval.features import Encoder, Features
 from eval.prompts import fill
 from eval.report import Metric, Result
+from eval.results import RECALL_AT
 from eval.zeroshot import TIE, TIE_RULE
 
 BLOCK = 2048  # queries, and items, of one block of scores: 16 MB
-RECALL_AT = (1, 5, 10)
 KEPT = 10  # items kept for each query
 
 

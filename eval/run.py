@@ -114,7 +114,9 @@ def _open_sets(config: EvalConfig) -> list[tuple[EvalSet, list[str]]]:
 
 
 def _check_names(paths: Sequence[Path]) -> None:
-    names = [path.resolve().stem if path.is_file() else path.resolve().name for path in paths]
+    from eval.evalset import name_of
+
+    names = [name_of(path) for path in paths]
     for path, name in zip(paths, names, strict=True):
         if names.count(name) > 1:
             raise ConfigError(f"two sets are named {name} ({path}); rename one, or evaluate apart")

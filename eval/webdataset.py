@@ -23,7 +23,7 @@ from typing import BinaryIO, get_args
 
 import numpy as np
 
-from eval.evalset import METRIC, NO_META, EvalSample, EvalSet, Kind, file_sha256
+from eval.evalset import METRIC, NO_META, EvalSample, EvalSet, Kind, file_sha256, name_of
 from eval.prompts import read_lines, read_templates
 from wit.errors import InputError
 from wit.shard import Member, read_groups, read_member
@@ -67,7 +67,7 @@ def open_webdataset(path: Path, split: str) -> EvalSet:
     if not samples:
         raise InputError(f"{path / split}: no sample in any shard")
     return EvalSet(
-        name=path.resolve().name,
+        name=name_of(path),
         path=path,
         kind=kind,
         split=split,

@@ -23,6 +23,7 @@ from eval.metrics import Weighted
 from eval.prompts import fill
 from eval.report import Metric, Result, Table
 from eval.stats import Interval
+from wit.errors import InputError
 
 TextEncoder = Callable[[Sequence[str]], Features]
 
@@ -238,10 +239,12 @@ class _Classification(_Judge):
             columns["positive"] = self._positive(class_CE)
         if self.grouped:
             columns["group"] = self.cluster_N
+        if self.data.metric == metrics.ROC_AUC and len(np.unique(label_N)) < 2:
+            raise InputError(f"{self.data.path}: all images are of one class; ROC AUC needs both")
         wanted = [metrics.TOP_1, metrics.PER_CLASS]
         if len(class_CE) > 5:
             wanted.insert(1, metrics.TOP_5)
-        if len(class_CE) == 2:
+        if len(class_CE) == len(np.unique(label_N)) == 2:
             wanted.append(metrics.ROC_AUC)
         if self.data.metric not in wanted:
             wanted.append(self.data.metric)
@@ -282,10 +285,8 @@ class _Classification(_Judge):
             return self._metric(name, metrics.roc_auc(self._positive(class_CE), positive_N), 0.5)
         if name == metrics.PER_CLASS:
             hit_N = said.rank_N == 0
-            value, interval = (
-                metrics.mean_per_class(hit_N, label_N),
-                stats.mean_of_classes(hit_N, label_N),
-            )
+            interval = stats.mean_of_classes(hit_N, label_N)
+            value = metrics.mean_per_class(hit_N, label_N)
             return self._metric(name, value, chance_at(1, classes), interval)
         if name == metrics.TOP_1_5:
             both_N = ((said.rank_N < 1) * 0.5 + (said.rank_N < 5) * 0.5).astype(np.float64)
@@ -320,7 +321,10 @@ class _Multilabel(_Judge):
         return (f"{absent} of {len(self.data.classes)} classes are on no image",) if absent else ()
 
     def _truth(self) -> NDArray[np.int64]:
-        return np.array([sample.labels for sample in self.samples], np.int64)
+        truth_NC = np.array([sample.labels for sample in self.samples], np.int64)
+        if not (truth_NC == 1).any():
+            raise InputError(f"{self.data.path}: no image shows any class; check the labels")
+        return truth_NC
 
     def _shares(self, class_CE: Features) -> NDArray[np.float64]:
         return metrics.softmax(self.scale * (self.image_NE @ class_CE.T))

@@ -44,8 +44,7 @@ def test_the_papers_sets_are_all_there():
         assert (entry.classes, entry.test, entry.metric, len(templates)) == expected, name
         assert len(set(templates)) == len(templates)
         assert all("{c}" in template for template in templates)
-        if entry.names:  # Kinetics-700 alone has no list
-            assert len(known.names(name)) == entry.classes
+        assert len(known.names(name)) == entry.classes
     assert all(known.templates(name) == known.templates("imagenet") for name in SHIFTS)
 
 
@@ -177,6 +176,15 @@ def test_listing(colour_set, small):
     rows = listing(SetsConfig(folder=colour_set.parent / "nowhere"))
     assert {row["state"] for row in rows} == {"missing"}
     assert len(rows) == 27 + 7 + 2
+
+
+def test_a_link_has_the_name_it_was_given(colour_set, small, tmp_path):
+    (tmp_path / "sets").mkdir()
+    linked = tmp_path / "sets" / "wds_colours_test"
+    linked.symlink_to(colour_set.rename(tmp_path / "elsewhere"))
+    known = read(small)
+    assert find(known, tmp_path / "sets") == {"colours": linked}
+    assert apply(known, open_set(linked)).entry == "colours"
 
 
 def test_two_sets_of_one_name(colour_set, small):

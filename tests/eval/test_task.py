@@ -4,6 +4,7 @@ The model sees a picture's mean colour and, in a text, the words red, green and 
 tokenizer, the sets, the images and the cache are real.
 """
 
+import io
 import json
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from rich.console import Console
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from eval import report, task
 from eval.config import EvalConfig
@@ -19,7 +20,7 @@ from eval.features import Encoder
 from eval.sets import open_set
 from eval.stats import wilson
 from eval.zeroshot import best_renaming
-from wit.errors import CheckpointError, TooManyBadSamples
+from wit.errors import CheckpointError, InputError, TooManyBadSamples
 from wit.image import to_square
 from wit.tokenizer import Tokenizer
 
@@ -109,6 +110,33 @@ def test_multilabel(multilabel_set, model, measure):
     ]  # fmt: skip
     assert values(result)["mAP"] == pytest.approx(np.mean(expected))
     assert result.main_metric.name == "mAP"
+
+
+def test_what_can_not_be_measured_says_so(multilabel_set, model, measure, tar, png, colour_set):
+    out = io.BytesIO()
+    np.save(out, np.zeros(3))
+    tar(multilabel_set / "test" / "0.tar", [("a.png", png("red")), ("a.npy", out.getvalue())])
+    with pytest.raises(InputError, match="several: no image shows any class"):
+        measure(multilabel_set, model)
+    (colour_set / "classnames.txt").write_text("red\ngreen")
+    (colour_set / "test" / "nshards.txt").write_text("1")
+    tar(colour_set / "test" / "0.tar", [("a.png", png("red")), ("a.cls", b"0")])
+    assert list(values(measure(colour_set, model))) == ["top-1", "mean per class"]  # no ROC AUC
+
+
+def test_two_classes_have_a_roc_auc(colour_set, model, measure, tar, png):
+    (colour_set / "classnames.txt").write_text("red\ngreen")
+    (colour_set / "test" / "nshards.txt").write_text("1")
+    members = []
+    for i in range(8):
+        members += [(f"{i}.png", png((200, 25 * i, 0))),
+                    (f"{i}.cls", b"1" if i in (3, 6, 7) else b"0")]  # fmt: skip
+    tar(colour_set / "test" / "0.tar", members)
+    result = measure(colour_set, model)
+    table = result.predictions.to_pydict()
+    expected = roc_auc_score(table["label"], table["positive"])
+    assert values(result)["ROC AUC"] == pytest.approx(expected)
+    assert expected == pytest.approx(13 / 15)
 
 
 def test_labels_in_another_order_are_suspected(colour_set, model, measure):
