@@ -203,15 +203,14 @@ def probe(
 def split_off(data: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
     """Training and validation data of a set without an official validation split.
 
-    Of each class, `share` of the samples go to validation, but never the last one.
-
-    Args:
-        data: labels (N,), one class for each sample.
+    Of each class, `share` of the samples go to validation, but never the last one; of multilabel
+    data, `share` of each set of labels that occurs together.
     """
     rng = np.random.default_rng(seed)
     validation_N = np.zeros(len(data.label), bool)
-    for label in np.unique(data.label):
-        member_M = rng.permutation(np.flatnonzero(data.label == label))
+    _, stratum_N = np.unique(data.label, axis=0, return_inverse=True)
+    for stratum in range(int(stratum_N.max()) + 1):
+        member_M = rng.permutation(np.flatnonzero(stratum_N == stratum))
         count = min(max(1, round(share * len(member_M))), len(member_M) - 1)
         validation_N[member_M[:count]] = True
     return (
