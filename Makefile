@@ -27,7 +27,7 @@ endif
 CONFIG ?= runs/small.toml
 SETS   ?=
 
-.PHONY: help setup shards train eval stats test check bench clean
+.PHONY: help setup shards train eval stats test browser check bench clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets (the default)
@@ -66,6 +66,12 @@ test: $(STAMP) ## run the tests; each half with the other half's packages blocke
 	$(TEST) tests/wit tests/pipeline --without torch,tensorboard
 	$(TEST) tests/train --without duckdb,img2dataset,webdataset,cv2
 	$(TEST) tests/eval tests/*.py
+
+browser: $(STAMP) ## install chromium (Debian, Ubuntu) and playwright: tests then use a real browser
+	@command -v chromium >/dev/null || { \
+	  sudo=$$(command -v sudo || true); export DEBIAN_FRONTEND=noninteractive; \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[browser]'
 
 check: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -52,6 +52,10 @@ class Model(Protocol):
         """Equal for equal weights, architecture and vocabulary."""
 
     @property
+    def step(self) -> int:
+        """Steps of training behind it; 0 where that isn't known."""
+
+    @property
     def image_size(self) -> int:
         """Side of the square picture, in pixels."""
 
@@ -127,6 +131,11 @@ class Encoder:
     max_bad: int
     precision: str = "fp32"
     world: World = field(default=World(0, 1, torch.device("cpu")))
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the model encodes texts, as zero-shot and retrieval need."""
+        return True
 
     def preprocessing(self) -> dict[str, Any]:
         """What decides an image's features beside the model; part of every key and protocol."""

@@ -80,9 +80,11 @@ def title_of(stored: Stored) -> str:
 
 def draw(results: Sequence[Stored]) -> list[tuple[str, str]]:
     """Caption and SVG of every figure that has something to show."""
+    from eval.probe_figures import FIGURES as of_probes  # which draws with the parts above
+
     paper, drawn = published(), []
     with matplotlib.rc_context(STYLE):
-        for figure_of, caption in FIGURES:
+        for figure_of, caption in (*FIGURES, *of_probes):
             figure = figure_of(results, paper)
             if figure is not None:
                 drawn.append((caption, svg(figure, caption)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
     from eval.evalset import EvalSet
 
 
-SUBCOMMANDS = {"sets": "eval.sets_command", "report": "eval.report_command"}
+SUBCOMMANDS = {
+    "sets": "eval.sets_command",
+    "report": "eval.report_command",
+    "robustness": "eval.robustness_command",
+    "human": "eval.human_command",
+    "overlap": "eval.overlap_command",
+}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -34,20 +41,15 @@ def evaluate_all(config: EvalConfig) -> int:
     # Torch is imported here, after the options are known to be right.
     from rich.console import Console
 
-    from eval import export, report, task
+    from eval import export, extractors, report, task
     from eval import results as stored
     from eval.features import Encoder
-    from train import load_model
-    from train.cost import image_cost
     from train.dist import World, world
 
     out = config.out or _beside(config.run)
     with world(config.device) as processes:
-        model = load_model(
-            config.run, processes.device, activation=config.activation, vocab=config.vocab
-        )
-        encoder = Encoder(
-            model=model,
+        make = partial(
+            Encoder,
             cache=out / "cache",
             batch_size=config.batch_size,
             max_pixels=config.max_pixels,
@@ -55,6 +57,7 @@ def evaluate_all(config: EvalConfig) -> int:
             precision=config.precision,
             world=processes,
         )
+        encoder = extractors.encoder(config, processes.device, make)
         for data, _ in opened:
             for part in (data, data.train, data.val):
                 if part is not None:
@@ -62,14 +65,7 @@ def evaluate_all(config: EvalConfig) -> int:
         if not processes.main:
             return 0
     encoder = replace(encoder, world=World(0, 1, processes.device))
-    about = {
-        "run": str(config.run),
-        "name": model.config.name,
-        "source": model.source,
-        "fingerprint": model.fingerprint,
-        "step": model.step,
-        "gflop_image": image_cost(model.config).flops / 1e9,
-    }
+    about = extractors.describe(config, encoder)
     results = []
     for data, names in opened:
         for name in names:

@@ -57,6 +57,13 @@ class Task(NamedTuple):
 TASKS = {
     "zeroshot": Task("eval.zeroshot", ("classification", "multilabel"), default=True),
     "retrieval": Task("eval.retrieval", ("retrieval",), default=True),
+    "probe": Task("eval.linear_probe", ("classification", "multilabel"), ("train", "val")),
+    "shift": Task("eval.shift", ("classification",)),
+    "lexicon": Task("eval.lexicon", ("classification",)),
+    "frames": Task("eval.frames", ("classification",)),
+    "geolocation": Task("eval.geolocation", ("classification", "retrieval"), ("train",)),
+    "bias": Task("eval.bias", ("classification",)),
+    "fewshot": Task("eval.fewshot", ("classification",), ("train", "val")),
 }
 
 

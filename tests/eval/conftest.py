@@ -140,3 +140,19 @@ def tar():
 @pytest.fixture(scope="session")
 def png():
     return picture
+
+
+@pytest.fixture
+def split_set(tmp_path, png):
+    """Class folders of two splits: noisy pictures of three colours."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "walls"
+    for split, count in (("train", 10), ("test", 6)):
+        for label, name in enumerate(("red", "green", "blue")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                colour = rng.integers(0, 120, 3)
+                colour[label] = rng.integers(150, 255)
+                (folder / f"{i}.png").write_bytes(png(tuple(int(c) for c in colour)))
+    return root
