@@ -50,7 +50,7 @@ def catalogue(context: Context) -> Counts:
     }
     with connect(context.config.engine, context.out / ".spill", path) as con:
         con.register("reports", _reports(context))
-        con.register("meanings", _meanings())
+        con.register("meanings", meanings())
         for done, name in enumerate(TABLES):
             con.execute(f"CREATE TABLE {name} AS {sql_text(f'95_{name}.sql')}", params.get(name))
             context.progress(done + 1, len(TABLES), unit="tables")
@@ -78,7 +78,8 @@ def _reports(context: Context) -> pa.Table:
     )
 
 
-def _meanings() -> pa.Table:
+def meanings() -> pa.Table:
+    """Every reason in its order, with its sentence."""
     return pa.table(
         {
             "nth": pa.array(range(len(REASONS)), pa.int32()),

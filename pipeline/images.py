@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import optout
 from pipeline.config import ShardsConfig
 from pipeline.context import Context
 from pipeline.dedupe import block_masks, representatives
@@ -71,7 +72,9 @@ def images(ctx: Context) -> None:
         _write_gone(gone, Path(files["gone"]))
         looks = {name: files[name] for name in ("checked", "hashes", "gone")}
         run("70_looks.sql", looks, Path(files["looks"]))
-        last = {**tables, **checked, "looks": files["looks"]}
+        optouts = scratch / "optouts.parquet"
+        pq.write_table(optout.read(ctx.corpus).table(), optouts)
+        last = {**tables, **checked, "looks": files["looks"], "optouts": str(optouts)}
         run("70_images.sql", last, ctx.out / "rows.parquet")
 
 

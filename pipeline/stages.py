@@ -7,7 +7,7 @@ tables together; captions and URLs themselves are joined back once, at the end.
 
 from __future__ import annotations
 
-from pipeline import catalogue, fetch, images, ingest, pack, pairs, queries
+from pipeline import catalogue, fetch, images, ingest, optout, pack, pairs, queries
 from pipeline.context import Stage
 from wit.text import NORMALISER_VERSION
 
@@ -61,7 +61,7 @@ STAGES: tuple[Stage, ...] = (
         params=lambda config: {"cap": config.balance.cap},
         judges="40_dedupe",
     ),
-    # Every wanted URL once, through img2dataset: images, and what became of each URL.
+    # Every wanted URL once: images, and what became of each URL.
     Stage(
         "60_fetch",
         ("10_ingest", "12_urls", "50_balance"),
@@ -70,12 +70,13 @@ STAGES: tuple[Stage, ...] = (
         images=fetch.local_images,
         sql=("60_fetch.sql",),
     ),
-    # Sizes and duplicates of the images.
+    # Opt-outs, sizes and duplicates of the images.
     Stage(
         "70_images",
         ("10_ingest", "12_urls", "50_balance", "60_fetch"),
         images.images,
         params=images.params,
+        files=optout.files,
         judges="50_balance",
         sql=images.SQL_FILES,
     ),

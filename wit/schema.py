@@ -29,6 +29,8 @@ class Reason(StrEnum):
     DUPLICATE_URL = "duplicate_url"
     OVER_CAP = "over_cap"
     # the download
+    URL_REFUSED = "url_refused"
+    ROBOTS_TXT = "robots_txt"
     DNS = "dns"
     CONNECTION = "connection"
     TIMEOUT = "timeout"
@@ -65,9 +67,11 @@ REASONS: dict[Reason, str] = {
     Reason.DUPLICATE_PAIR: "another row has the same canonical URL and caption",
     Reason.DUPLICATE_URL: "enough other captions of the same canonical URL are kept",
     Reason.OVER_CAP: "each query of the caption has enough pairs of lower rank",
+    Reason.URL_REFUSED: "the URL has a port or a user name that the policy refuses",
+    Reason.ROBOTS_TXT: "robots.txt of the site keeps us from the image, or fails with 5xx",
     Reason.DNS: "the host name doesn't resolve",
     Reason.CONNECTION: "the connection failed, was reset or broke off",
-    Reason.TIMEOUT: "the download passed its deadline",
+    Reason.TIMEOUT: "the download passed its deadline or fell below the least rate",
     Reason.TLS: "the TLS handshake or certificate failed",
     Reason.PRIVATE_ADDRESS: "the URL or a redirect leads to an address that is not public",
     Reason.REDIRECTS: "a redirect loop, too many redirects, or one to another scheme",
@@ -75,7 +79,7 @@ REASONS: dict[Reason, str] = {
     Reason.HTTP_404: "the server answered 404",
     Reason.HTTP_4XX: "the server answered another 4xx",
     Reason.HTTP_5XX: "the server answered 5xx, after retries too",
-    Reason.OPTED_OUT: "X-Robots-Tag forbids the use of the image",
+    Reason.OPTED_OUT: "headers, metadata of the image or an opt-out list forbid its use",
     Reason.TOO_MANY_BYTES: "the body is larger than the byte cap",
     Reason.NO_FILE: "the local image file is missing, unreadable or outside its folder",
     Reason.NOT_AN_IMAGE: "the body is not an image, whatever its content type says",
