@@ -33,6 +33,7 @@ TABLES = (
     "words",
     "image_sizes",
     "duplicates",
+    "eval_overlaps",  # `overlaps` is a word of SQL
 )
 SQL_FILES = (*(f"95_{name}.sql" for name in TABLES), "95_comments.sql", "95_queries_file.sql")
 
@@ -46,6 +47,7 @@ def catalogue(context: Context) -> Counts:
         "matches": {"match": context.table("20_match")},
         "queries": {"queries": context.table("18_queries")},
         "shards": {"index": glob.escape(str(context.corpus / "shards" / "index.parquet"))},
+        "eval_overlaps": {"overlaps": str(context.corpus / "overlaps" / "*.parquet")},
         "words": {"clean": context.table("15_clean")},
     }
     with connect(context.config.engine, context.out / ".spill", path) as con:

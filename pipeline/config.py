@@ -68,6 +68,10 @@ class DedupeConfig(Section):
     """captions kept per image URL; 0 keeps all"""
     phash_distance: Annotated[int, Field(ge=0, le=3)] = 3
     """most differing bits of two perceptual hashes of the same picture"""
+    evaluation: list[Path] = Field(default=[])
+    """evaluation sets (webdataset folders) to look for; repeat for more"""
+    overlap: Literal["drop", "keep"] = "drop"
+    """pairs that show a picture of an evaluation set: dropped, or kept and listed"""
 
 
 class FetchConfig(Section):
@@ -149,6 +153,8 @@ class PackConfig(Section):
 
     shard_size: Annotated[int, Field(ge=1, le=10_000)] = 10_000
     """samples per shard; keys have four digits for them"""
+    shard_bytes: Annotated[int, Field(ge=0)] = 0
+    """bytes of images per shard at most; 0 sets no limit"""
 
 
 class EngineConfig(Section):

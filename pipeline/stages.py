@@ -7,7 +7,7 @@ tables together; captions and URLs themselves are joined back once, at the end.
 
 from __future__ import annotations
 
-from pipeline import catalogue, fetch, images, ingest, optout, pack, pairs, queries
+from pipeline import catalogue, fetch, images, ingest, pack, pairs, queries
 from pipeline.context import Stage
 from wit.text import NORMALISER_VERSION
 
@@ -70,15 +70,16 @@ STAGES: tuple[Stage, ...] = (
         images=fetch.local_images,
         sql=("60_fetch.sql",),
     ),
-    # Opt-outs, sizes and duplicates of the images.
+    # Opt-outs, sizes, overlaps with evaluation sets, and duplicates of the images.
     Stage(
         "70_images",
         ("10_ingest", "12_urls", "50_balance", "60_fetch"),
         images.images,
         params=images.params,
-        files=optout.files,
+        files=images.files,
         judges="50_balance",
         sql=images.SQL_FILES,
+        publish=("overlaps",),
     ),
     # The shards, in the order of rank.
     Stage(

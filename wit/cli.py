@@ -20,6 +20,8 @@ COMMANDS = {
     "stats": ("pipeline.stats", "print what a corpus holds and what it dropped", "pipeline"),
     "sql": ("pipeline.sql_command", "ask the catalogue a question in SQL", "pipeline"),
     "verify": ("pipeline.verify", "check every file of a corpus against its manifest", "pipeline"),
+    "reshard": ("pipeline.reshard", "select from a corpus or cut its shards anew", "pipeline"),
+    "merge": ("pipeline.merge", "join two corpora without duplicates", "pipeline"),
     "remove": ("pipeline.remove", "take opted-out pairs out of a finished corpus", "pipeline"),
     "sample": ("pipeline.sample.command", "write or serve the embedded sample", "pipeline"),
     "train": ("train.command", "train a CLIP model on a corpus", "train"),

@@ -51,6 +51,7 @@ class Reason(StrEnum):
     TOO_MANY_PIXELS = "too_many_pixels"
     IMAGE_TOO_SMALL = "image_too_small"
     ASPECT_RATIO = "aspect_ratio"
+    OVERLAP = "overlap"
     DUPLICATE_IMAGE = "duplicate_image"
     NEAR_DUPLICATE_IMAGE = "near_duplicate_image"
 
@@ -88,6 +89,7 @@ REASONS: dict[Reason, str] = {
     Reason.TOO_MANY_PIXELS: "the header declares more pixels than the cap (a bomb)",
     Reason.IMAGE_TOO_SMALL: "the shorter side has too few pixels",
     Reason.ASPECT_RATIO: "the image is too wide or too tall",
+    Reason.OVERLAP: "an evaluation set holds the same picture",
     Reason.DUPLICATE_IMAGE: "another URL has the same bytes",
     Reason.NEAR_DUPLICATE_IMAGE: "another URL shows the same picture (perceptual hash)",
 }
