@@ -112,6 +112,18 @@ def search(
     return own, strangers
 
 
+def alike(folder: Path) -> list[tuple[str, str, int]]:
+    """Pairs of photographs of a folder, all of it, that wit takes for the same picture."""
+    paths = sorted(folder.glob("*.jpg"))
+    hash_N, has_N, _ = hashes([Image.open(path).convert("RGB") for path in paths], phash)
+    found = []
+    for i in np.flatnonzero(has_N):
+        distance_N = np.bitwise_count(hash_N[i + 1 :] ^ hash_N[i])
+        for j in np.flatnonzero((distance_N <= 3) & has_N[i + 1 :]):
+            found.append((paths[i].stem, paths[i + 1 + j].stem, int(distance_N[j])))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--photos", type=Path, help="folder of *.jpg; without it generated ones")
@@ -151,6 +163,11 @@ def main() -> None:
         key = f"{tool} {distance}"
         found |= {f"precision {key}": value, f"recall {key}": total[0] / total[2]}
         found |= {f"strangers {key}": total[1], f"images_per_s {key}": base[id(m)][2]}
+    if options.photos is not None:
+        pairs = alike(options.photos)
+        for first, second, distance in pairs:
+            console.print(f"alike in {options.photos.name}: {first} and {second}, {distance} bits")
+        found["alike"] = pairs
     if options.json:
         print(json.dumps(found))
 

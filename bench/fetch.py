@@ -1,6 +1,6 @@
 """Downloading: images per second and CPU time beside stock img2dataset, same servers, one run.
 
-    python bench/fetch.py [--photos DIR] [--http 8000] [--https 2000] [--json]
+    python bench/fetch.py [--photos DIR] [--http 6000] [--https 1500] [--json]
 
 A server process of this script answers on many loopback addresses, each of which stands for a
 host, over HTTP and HTTPS (a throw-away certificate made with openssl). A share of the hosts is
@@ -331,7 +331,14 @@ def compare(bodies: list[bytes], secure: bool, urls: int, share: int) -> dict[st
             listed = [
                 f"{scheme}://{addresses[i % HOSTS]}:{port.value}/{i}.jpg" for i in range(urls)
             ]
-            return {name: measure(name, listed, first) for name in TOOLS}
+            found = {}
+            for name in TOOLS:
+                found[name] = measure(name, listed, first)
+                print(
+                    f"{scheme}, {share}% faulty, {name}: {found[name].seconds:.0f} s",
+                    file=sys.stderr,
+                )
+            return found
         finally:
             server.terminate()
             server.join()
@@ -341,8 +348,8 @@ def compare(bodies: list[bytes], secure: bool, urls: int, share: int) -> dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--photos", type=Path, help="folder of *.jpg; without it generated ones")
-    parser.add_argument("--http", type=int, default=8000, metavar="N", help="URLs over HTTP")
-    parser.add_argument("--https", type=int, default=2000, metavar="N", help="URLs over HTTPS")
+    parser.add_argument("--http", type=int, default=6000, metavar="N", help="URLs over HTTP")
+    parser.add_argument("--https", type=int, default=1500, metavar="N", help="URLs over HTTPS")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     options = parser.parse_args()
     if shutil.which("openssl") is None:

@@ -16,7 +16,6 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,12 @@ from pipeline.config import NO_EFFECT, ShardsConfig
 from pipeline.context import Context, LocalImage
 from pipeline.ingest import roots
 from pipeline.pool import Breaker, Pool
-from pipeline.run_state import LEDGERS, TIMES, Run
+from pipeline.run_state import FOLDER, LEDGERS, TIMES, Part, Run, Shards
 from pipeline.store import Storer
-from pipeline.task import SHARD_DIGITS, FetchLimits, Task
+from pipeline.task import FetchLimits, Task
 from wit.shard import read_groups
 
-FOLDER = "img2dataset"
 MOST, FEWEST, SHARES = 10_000, 100, 16  # URLs of a shard, and shards of a short list
-
 PROVENANCE = "provenance.parquet"
 SOURCE = (
     "reason",
@@ -77,20 +74,6 @@ FETCHED = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class Part:
-    """One shard's share of the list: a slice of one row group."""
-
-    shard: int
-    group: int
-    first: int
-    urls: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.shard:0{SHARD_DIGITS}d}"
-
-
 def params(config: ShardsConfig) -> dict[str, Any]:
     """What decides the outcome of a download; thresholds on sizes come later."""
     fetch = config.fetch.model_dump(mode="json", exclude=NO_EFFECT["fetch"])
@@ -114,7 +97,7 @@ def fetch(ctx: Context) -> None:
 
     Raises:
         WitError: the network is down, a process was killed again and again, the disk is full.
-        RuntimeError: img2dataset lost samples.
+        RuntimeError: a shard's files are at odds with each other.
     """
     folder = ctx.out / FOLDER
     folder.mkdir(exist_ok=True)
@@ -195,12 +178,12 @@ def _download(ctx: Context, urls: pq.ParquetFile, parts: list[Part], todo: list[
         ),
         attempt,
     )
-    done = {part.shard for part in parts} - {part.shard for part in todo}
+    total, left = (sum(part.urls for part in some) for some in (parts, todo))
     try:
-        with Run(ctx, task, done, sum(part.urls for part in parts)) as run:
+        with Run(ctx, task, total, total - left, Shards(urls, todo)) as run:
             breaker = Breaker(config.fetch.max_failures)
             with Pool(task, config.fetch.processes, breaker, run.take) as pool:
-                pool.run(run.orders(_shards(urls, todo)), run.tick)
+                pool.run(run.orders(), run.tick)
                 pool.run(run.late(), run.tick)
             run.finish()
     finally:
@@ -214,15 +197,6 @@ def _abandon(attempt: Path) -> None:
     gone = attempt.with_name(f".gone-{attempt.name}-{time.monotonic_ns()}")
     attempt.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
-
-
-def _shards(urls: pq.ParquetFile, todo: list[Part]) -> Iterator[tuple[int, list[str]]]:
-    """Each shard's number and its URLs, read when it is asked for."""
-    group, listed = -1, pa.table({})
-    for part in todo:
-        if part.group != group:
-            group, listed = part.group, urls.read_row_group(part.group, ["url"])
-        yield part.shard, listed["url"].slice(part.first, part.urls).to_pylist()
 
 
 def limits(config: ShardsConfig) -> FetchLimits:
@@ -273,19 +247,22 @@ def _rows(folder: Path, part: Part, listed: pa.Table, encoding: str) -> pa.Table
 
 def write_provenance(rows: Path, parts: list[Part], times: Path, target: Path) -> None:
     """provenance.parquet: where each URL led, what the server said of it, and when."""
-    table = pq.read_table(rows, columns=["url", *SOURCE])
-    found = [times / f"{part.name}.parquet" for part in parts]
-    answered = [pq.read_table(path)["time"] if path.exists() else None for path in found]
-    columns = [
-        time if time is not None else pa.chunked_array([pa.nulls(part.urls, pa.float64())])
-        for time, part in zip(answered, parts, strict=True)
-    ]
-    chunks = [chunk for column in columns for chunk in column.chunks]
-    stamps = pa.chunked_array(chunks, pa.float64()).cast(pa.float64())
-    micros = pa.compute.cast(pa.compute.round(pa.compute.multiply(stamps, 1e6)), pa.int64())
-    table = table.append_column("fetched_at", micros.cast(pa.timestamp("us", "UTC")))
     temporary = target.with_name(target.name + ".tmp")
-    pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    kinds = {field.name: field.type for field in FETCHED}
+    schema = pa.schema([(name, kinds[name]) for name in ("url", *SOURCE)])
+    schema = schema.append(pa.field("fetched_at", pa.timestamp("us", "UTC")))
+    options = {"compression": "zstd", "write_page_checksum": True}
+    with pq.ParquetFile(rows) as file, pq.ParquetWriter(temporary, schema, **options) as writer:
+        for group, part in enumerate(parts):  # `_write_rows` wrote one group for each
+            table = file.read_row_group(group, columns=["url", *SOURCE])
+            answered = times / f"{part.name}.parquet"
+            if answered.exists():
+                seconds = pq.read_table(answered)["time"].to_numpy()
+                micros = pa.array((seconds * 1e6).round().astype("int64"))
+            else:  # of a version that kept no times
+                micros = pa.nulls(part.urls, pa.int64())
+            table = table.append_column("fetched_at", micros.cast(pa.timestamp("us", "UTC")))
+            writer.write_table(table)
     temporary.replace(target)
 
 

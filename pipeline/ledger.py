@@ -58,7 +58,12 @@ def read(path: Path) -> Iterator[tuple[Outcome, Place, int]]:
 
 
 class Ledger:
-    """One shard's ledger, open for appending; what lies behind the last whole record is cut."""
+    """One shard's ledger; what lies behind the last whole record is cut.
+
+    `known` is what it held when it was opened.
+
+    Between records it may be closed, so that many ledgers need not be open files.
+    """
 
     def __init__(self, path: Path) -> None:
         self.known: dict[int, bool] = {}  # index -> whether its outcome is final
@@ -66,19 +71,23 @@ class Ledger:
         for outcome, _, end in read(path):
             self.known[outcome.index] = outcome.final
             whole = end
-        self._file: BinaryIO = path.open("ab")
+        self._path = path
+        self._file: BinaryIO | None = path.open("ab")
         self._file.truncate(whole)
         self._synced = time.monotonic()
 
-    def append(self, index: int, final: bool, record: bytes) -> None:
+    def append(self, record: bytes) -> None:
         """Write one record; it is on disk after `SYNC_S` seconds at most while more come."""
+        if self._file is None:
+            self._file = self._path.open("ab")
         self._file.write(record)
         self._file.flush()
-        self.known[index] = final
         if time.monotonic() - self._synced > SYNC_S:
             os.fdatasync(self._file.fileno())
             self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file until the next record."""
+        if self._file is not None:
+            self._file.close()
+        self._file = None

@@ -23,7 +23,7 @@ from pipeline import catalogue, optout
 from pipeline.build import locked
 from pipeline.config import EngineConfig
 from pipeline.engine import connect, copy, sql_text
-from pipeline.fetch import FOLDER
+from pipeline.run_state import FOLDER
 from wit import manifest, schema
 from wit.config import fingerprint, write_json
 from wit.schema import Reason

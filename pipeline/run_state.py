@@ -9,7 +9,11 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline import optout
 from pipeline.context import Context
@@ -20,41 +24,82 @@ from wit.schema import Reason
 
 LEDGERS, TIMES, FOLDER = ".ledgers", ".times", "img2dataset"
 OPTED_OUT = str(Reason.OPTED_OUT)
+OPEN_LEDGERS = 64
 SHOWN = 3  # reasons on the progress line
+
+
+@dataclass(frozen=True)
+class Part:
+    """One shard's share of the list: a slice of one row group."""
+
+    shard: int
+    group: int
+    first: int
+    urls: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.shard:0{SHARD_DIGITS}d}"
+
+
+class Shards:
+    """The URLs of shards, read from the list when they are asked for."""
+
+    def __init__(self, urls: pq.ParquetFile, parts: list[Part]) -> None:
+        self._urls, self._parts = urls, {part.shard: part for part in parts}
+        self._group, self._listed = -1, pa.table({})
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._parts)
+
+    def __getitem__(self, shard: int) -> list[str]:
+        part = self._parts[shard]
+        if part.group != self._group:
+            self._group = part.group
+            self._listed = self._urls.read_row_group(part.group, ["url"])
+        urls: list[str] = self._listed["url"].slice(part.first, part.urls).to_pylist()
+        return urls
 
 
 @dataclass
 class _Shard:
-    """A shard that is not finished."""
+    """A shard at which work is going on.
 
-    urls: list[str]
+    Attributes:
+        ledger: what is known of its URLs.
+        missing: how many of them have no outcome yet.
+        late: those whose outcome is not final.
+    """
+
     ledger: Ledger
-    late: set[int] = field(default_factory=set)
-
-    @property
-    def complete(self) -> bool:
-        return len(self.ledger.known) == len(self.urls) and not self.late
+    missing: int
+    late: set[int]
 
 
 class Run:
     """Takes outcomes, keeps them, and finishes shards in a process beside.
 
+    A shard is in memory while its URLs are asked for; what is to be tried again stands in its
+    ledger until the end, so a long list needs no more memory than a short one.
+
     Args:
         ctx: of the stage.
         task: of the downloading processes.
-        done: shards that were finished by an earlier run.
         total: URLs of the whole list.
+        done: URLs of shards that were finished by an earlier run.
+        shards: the others.
     """
 
-    def __init__(self, ctx: Context, task: Task, done: set[int], total: int) -> None:
-        self._ctx, self._task, self._total = ctx, task, total
+    def __init__(self, ctx: Context, task: Task, total: int, done: int, shards: Shards) -> None:
+        self._ctx, self._task, self._total, self._shards = ctx, task, total, shards
         self._optouts = optout.read(ctx.corpus)
         self._encoding = task.storer.encoding
         self._open: dict[int, _Shard] = {}
+        self._used: dict[int, Ledger] = {}  # open files, the latest last
+        self._parked: dict[int, None] = {}  # in order
         self._finishing: set[Future[int]] = set()
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter(earlier=done)
         self._bytes, self._started = 0, time.monotonic()
-        self._before = done
         self._finisher = ProcessPoolExecutor(
             1,
             mp_context=multiprocessing.get_context("spawn"),
@@ -70,17 +115,27 @@ class Run:
             shard.ledger.close()
         self._finisher.shutdown(wait=True, cancel_futures=True)
 
-    def orders(self, shards: Iterator[tuple[int, list[str]]]) -> Iterator[Order]:
+    def _ledger(self, number: int) -> Path:
+        return self._ctx.out / LEDGERS / f"{number:0{SHARD_DIGITS}d}{SUFFIX}"
+
+    def _begin(self, number: int, urls: list[str]) -> tuple[_Shard, list[int]]:
+        """Take a shard up where its ledger ends; also says which of its URLs are missing."""
+        ledger = Ledger(self._ledger(number))
+        ledger.close()  # until there is something to write
+        late = {index for index, final in ledger.known.items() if not final}
+        missing = [index for index in range(len(urls)) if index not in ledger.known]
+        ledger.known.clear()
+        shard = self._open[number] = _Shard(ledger, len(missing), late)
+        return shard, missing
+
+    def orders(self) -> Iterator[Order]:
         """The URLs that no earlier run has an outcome of, shard after shard."""
-        for number, urls in shards:
-            path = self._ctx.out / LEDGERS / f"{number:0{SHARD_DIGITS}d}{SUFFIX}"
-            shard = self._open[number] = _Shard(urls, Ledger(path))
-            known = shard.ledger.known
-            shard.late = {index for index, final in known.items() if not final}
-            self._counts["earlier"] += len(known)
-            todo = [index for index in range(len(urls)) if index not in known]
-            self._finish_if_complete(number)
-            for index in todo:
+        for number in self._shards:
+            urls = self._shards[number]
+            _, missing = self._begin(number, urls)
+            self._counts["earlier"] += len(urls) - len(missing)
+            self._end_if_through(number)
+            for index in missing:
                 if self._optouts.forbid(urls[index]):
                     gone = Outcome(number, index, reason=OPTED_OUT, time=time.time())
                     self.take(Answer(number, index, OPTED_OUT, True, 0, record(gone, None)))
@@ -89,34 +144,47 @@ class Run:
 
     def late(self) -> Iterator[Order]:
         """The URLs that failed in a way that may have passed by now."""
-        for number, shard in list(self._open.items()):
+        for number in self._parked:
+            urls = self._shards[number]
+            shard, _ = self._begin(number, urls)
             for index in sorted(shard.late):
-                yield Order(number, index, shard.urls[index], last=True)
+                yield Order(number, index, urls[index], last=True)
 
     def take(self, answer: Answer) -> None:
         """Keep what became of one URL."""
         shard = self._open[answer.shard]
+        self._used.pop(answer.shard, None)
+        self._used[answer.shard] = shard.ledger
+        if len(self._used) > OPEN_LEDGERS:
+            self._used.pop(next(iter(self._used))).close()
         again = answer.position in shard.late
-        shard.ledger.append(answer.position, answer.final, answer.record)
+        shard.ledger.append(answer.record)
         if answer.final:
             shard.late.discard(answer.position)
         else:
             shard.late.add(answer.position)
         if not again:
+            shard.missing -= 1
             self._counts[answer.reason or "ok"] += 1
         self._bytes += answer.size
-        self._finish_if_complete(answer.shard)
+        self._end_if_through(answer.shard)
 
-    def _finish_if_complete(self, number: int) -> None:
+    def _end_if_through(self, number: int) -> None:
+        """Finish a shard that has all its outcomes; put it aside if some are to be tried again."""
         shard = self._open[number]
-        if not shard.complete:
+        if shard.missing or (shard.late and number in self._parked):
             return
         shard.ledger.close()
+        self._used.pop(number, None)
         del self._open[number]
-        path = self._ctx.out / LEDGERS / f"{number:0{SHARD_DIGITS}d}{SUFFIX}"
+        if shard.late:
+            self._parked[number] = None
+            return
         folders = (self._task.attempt, self._ctx.out / FOLDER, self._ctx.out / TIMES)
         self._finishing.add(
-            self._finisher.submit(finish, path, shard.urls, self._encoding, *folders)
+            self._finisher.submit(
+                finish, self._ledger(number), self._shards[number], self._encoding, *folders
+            )
         )
 
     def tick(self) -> None:

@@ -20,11 +20,11 @@ import pytest
 from PIL import Image
 
 from pipeline.context import Context
-from pipeline.fetch import FOLDER, PROVENANCE, Part, _check_counts, fetch, params, shard_size
+from pipeline.fetch import PROVENANCE, _check_counts, fetch, params, shard_size
 from pipeline.ledger import Ledger, record
 from pipeline.pool import Breaker, Pool
 from pipeline.progress import Progress
-from pipeline.run_state import LEDGERS, Run, _result
+from pipeline.run_state import FOLDER, LEDGERS, Part, Run, _result
 from pipeline.task import Outcome
 from wit.errors import WitError
 from wit.image import decode
@@ -172,12 +172,12 @@ def check_resume(tmp_path: Path, web: Any, urls: list[str], whole: Path) -> None
     kept = pq.read_table(ctx.out / FOLDER / "000001.parquet").to_pylist()
     tar.write_bytes(tar.read_bytes()[:700])
     ledger = Ledger(ctx.out / LEDGERS / "000001.ledger")  # it had got so far
+    known = 0
     for index, row in enumerate(kept[:30]):
-        gone = row["reason"] if "reason" in row else row["error_message"]
-        if gone == "http_404":
-            answer = Outcome(1, index, reason=gone, http_status=404, final_url=row["url"])
-            ledger.append(index, True, record(answer, None))
-    known = len(ledger.known)
+        if row["error_message"] == "http_404":
+            answer = Outcome(1, index, reason="http_404", http_status=404, final_url=row["url"])
+            ledger.append(record(answer, None))
+            known += 1
     ledger.close()
     with (ctx.out / LEDGERS / "000001.ledger").open("ab") as file:
         file.write(b"half of a record")

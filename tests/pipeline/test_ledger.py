@@ -23,7 +23,7 @@ OUTCOMES = [
 def fill(path: Path) -> list[int]:
     ledger, ends = Ledger(path), [0]
     for outcome, image in OUTCOMES:
-        ledger.append(outcome.index, outcome.final, record(outcome, image))
+        ledger.append(record(outcome, image))
         ends.append(path.stat().st_size)
     ledger.close()
     return ends
@@ -57,6 +57,6 @@ def test_what_is_not_whole_is_cut_and_written_again(tmp_path: Path, damage: str)
         ledger = Ledger(path)
         assert path.stat().st_size == ends[sound]
         for outcome, image in OUTCOMES[sound:]:
-            ledger.append(outcome.index, outcome.final, record(outcome, image))
+            ledger.append(record(outcome, image))
         ledger.close()
         assert path.read_bytes() == whole
