@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import shutil
+import ssl
 import struct
+import subprocess
 import time
 import zlib
 from http.server import BaseHTTPRequestHandler
@@ -303,6 +306,24 @@ def test_broken_connections(web: Any) -> None:
 
 def test_tls_to_a_server_that_speaks_none(web: Any) -> None:
     assert refusal(client(web), "https://a.test/x") is Reason.TLS
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_certificates(web: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused from a stranger, or for another name; taken when its maker is trusted."""
+    key, cert = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "2", "-subj", "/CN=a", "-addext", "subjectAltName=DNS:a.test"]
+    subprocess.run([*command, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    web.socket = context.wrap_socket(web.socket, server_side=True)
+    web.body("/x", BODY)
+    patient = {"timeout": 5.0, "deadline": 5.0}
+    assert refusal(client(web, **patient), "https://a.test/x") is Reason.TLS
+    monkeypatch.setenv("SSL_CERT_FILE", cert)
+    assert client(web, **patient).get("https://a.test/x") == BODY
+    assert refusal(client(web, **patient), "https://b.test/x") is Reason.TLS
 
 
 def test_nobody_listens(web: Any) -> None:
