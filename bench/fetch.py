@@ -35,6 +35,7 @@ from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
+import certifi
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -318,8 +319,10 @@ def compare(bodies: list[bytes], secure: bool, urls: int, share: int) -> dict[st
     port, first = spawn.Value("i", 0), spawn.Value("d", 0.0)
     with tempfile.TemporaryDirectory() as folder:
         pem = certificate(Path(folder), addresses) if secure else None
-        if pem:
-            os.environ["SSL_CERT_FILE"] = str(pem[1])
+        if pem:  # beside the usual authorities, which a client reads too
+            trusted = Path(folder) / "trusted.pem"
+            trusted.write_bytes(Path(certifi.where()).read_bytes() + pem[1].read_bytes())
+            os.environ["SSL_CERT_FILE"] = str(trusted)
         server = spawn.Process(target=serve, args=(bodies, faults, pem, port, first), daemon=True)
         server.start()
         try:

@@ -72,7 +72,7 @@ class Robots:
             FetchError: ROBOTS_TXT when it doesn't, or when its robots.txt fails with 5xx; the
                 reason for which the site didn't answer at all.
         """
-        site = f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}"
+        site = f"{parts.scheme}://{parts.netloc.lower()}"
         if site not in self._sites:
             self._sites[site] = asyncio.ensure_future(self._rules(parts))
             while len(self._sites) > SITES:

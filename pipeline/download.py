@@ -43,7 +43,7 @@ OTHER_SERVICES = frozenset(
     | {6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080, 11211, 27017}
 )
 NEVER = re.compile(r"[\\\x00-\x1f\x7f]")  # in a URL: parsers disagree about it
-PLAIN = re.compile(r"[\w/%:@!$&'()*+,;=~.\-?|\[\]]*", re.ASCII)  # goes on the wire as it is
+PLAIN = re.compile(r"[\w/%:@!$&'()*+,;=~.\-?]*", re.ASCII)  # goes on the wire as it is
 KEPT_HEADERS = ("Content-Type", "Last-Modified", "ETag", "X-Robots-Tag")
 
 T = TypeVar("T")
@@ -190,8 +190,7 @@ class Client:
             target = parse(urljoin(where, answer.location))
             if target is None or target.scheme not in ("http", "https"):
                 break
-            check_policy(target, self._limits)
-            parts = target
+            parts = by_policy(target, self._limits)
         raise FetchError(Reason.REDIRECTS)
 
     async def _robots_file(self, parts: SplitResult) -> tuple[int, bytes]:
@@ -356,12 +355,11 @@ def _first(url: str, limits: FetchLimits) -> SplitResult:
         raise FetchError(Reason.NO_URL)
     if parts.scheme not in ("http", "https"):
         raise FetchError(Reason.URL_SCHEME)
-    check_policy(parts, limits)
-    return parts
+    return by_policy(parts, limits)
 
 
-def check_policy(parts: SplitResult, limits: FetchLimits) -> None:
-    """Ports where something else than the web listens, and user names, by policy.
+def by_policy(parts: SplitResult, limits: FetchLimits) -> SplitResult:
+    """A URL without its user name, unless its port or its user name is refused.
 
     Raises:
         FetchError: URL_REFUSED.
@@ -370,8 +368,10 @@ def check_policy(parts: SplitResult, limits: FetchLimits) -> None:
     odd = port is not None and port not in WEB_PORTS and (port < 1024 or port in OTHER_SERVICES)
     if odd and not limits.any_port:
         raise FetchError(Reason.URL_REFUSED)
-    if "@" in parts.netloc and limits.userinfo == "refuse":
+    _, user, address = parts.netloc.rpartition("@")
+    if user and limits.userinfo == "refuse":
         raise FetchError(Reason.URL_REFUSED)
+    return parts._replace(netloc=address)
 
 
 def parse(url: str) -> SplitResult | None:
@@ -399,14 +399,14 @@ def parse(url: str) -> SplitResult | None:
 
 
 def _on_the_wire(parts: SplitResult) -> str:
-    """The URL as it is sent: no user name, percent-encoded where it is not yet."""
+    """The URL as it is sent: percent-encoded where it is not yet."""
     path, query = parts.path or "/", parts.query
     if not PLAIN.fullmatch(path):
         path = quote(path, safe="/%:@!$&'()*+,;=~-._")
     if query and not PLAIN.fullmatch(query):
         query = quote(query, safe="/?%:@!$&'()*+,;=~-._[]|")
     query = f"?{query}" if query else ""
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}{path}{query}"
+    return f"{parts.scheme}://{parts.netloc.lower()}{path}{query}"
 
 
 def _refusal(status: int, retry_after: str | None) -> FetchError:

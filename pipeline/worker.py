@@ -28,6 +28,7 @@ from wit.image import Header, ImageError, probe
 from wit.schema import Reason
 
 SMALL_PIXELS = 500_000  # of an image that is decoded on the spot
+MOST_TEXT = 4096  # characters of a header or URL that are kept
 DECODERS = 2  # threads; one decodes while another waits for the interpreter
 # what the last try at the end of the run is for: not for what a server or a file said of itself
 LATE = frozenset({Reason.DNS, Reason.TIMEOUT, Reason.CONNECTION, Reason.HTTP_4XX, Reason.HTTP_5XX})
@@ -93,7 +94,7 @@ class Worker:
                 order.shard,
                 order.index,
                 reason=str(error.reason),
-                final_url=error.where,
+                final_url=_text(error.where),
                 http_status=error.status,
                 time=time.time(),
                 final=order.last or not (error.passing and error.reason in LATE),
@@ -118,12 +119,12 @@ class Worker:
             order.shard,
             order.index,
             sha256=hashlib.sha256(body).hexdigest(),
-            final_url=download.url or None,
+            final_url=_text(download.url),
             http_status=download.status or None,
-            content_type=headers.get("Content-Type"),
-            last_modified=headers.get("Last-Modified"),
-            etag=headers.get("ETag"),
-            x_robots_tag=headers.get("X-Robots-Tag"),
+            content_type=_text(headers.get("Content-Type")),
+            last_modified=_text(headers.get("Last-Modified")),
+            etag=_text(headers.get("ETag")),
+            x_robots_tag=_text(headers.get("X-Robots-Tag")),
             bytes=len(body),
             time=time.time(),
         )
@@ -156,6 +157,12 @@ class Worker:
         message = pickle.dumps(tuple(answer), protocol=5)
         with self._sending:
             self._pipe.send_bytes(message)
+
+
+def _text(given: str | None) -> str | None:
+    """What a server said, as text that can be written down: of bounded length, without the lone
+    surrogates that stand for bytes that are no UTF-8; null when it said nothing."""
+    return given[:MOST_TEXT].encode("utf-8", "replace").decode() if given else None
 
 
 def _header(body: bytes) -> Header | Reason:

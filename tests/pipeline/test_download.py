@@ -59,8 +59,8 @@ class Blocking:
 
 def client(web: Any, **changes: Any) -> Blocking:
     values = {
-        "timeout": 0.3,
-        "deadline": 0.6,
+        "timeout": 4.0,
+        "deadline": 8.0,
         "max_bytes": 100_000,
         "retries": 0,
         "backoff": 0.01,
@@ -229,15 +229,16 @@ def test_a_drip_ends_at_the_deadline(web: Any) -> None:
     web.answers |= {"/body": drip, "/headers": drip_headers}
     for path in ("/body", "/headers"):
         start = time.monotonic()
-        assert refusal(client(web), f"http://a.test{path}") is Reason.TIMEOUT
-        assert 0.5 < time.monotonic() - start < 1.5  # past the timeout of a single receive
+        hurried = client(web, timeout=0.3, deadline=0.6)
+        assert refusal(hurried, f"http://a.test{path}") is Reason.TIMEOUT
+        assert 0.5 < time.monotonic() - start < 4  # past the timeout of a single receive
 
 
 def test_silence_ends_at_the_timeout(web: Any) -> None:
-    web.answers["/silent"] = lambda handler: web.closing.wait(5)
+    web.answers["/silent"] = lambda handler: web.closing.wait(6)
     start = time.monotonic()
-    assert refusal(client(web, deadline=5.0), "http://a.test/silent") is Reason.TIMEOUT
-    assert time.monotonic() - start < 2
+    assert refusal(client(web, timeout=0.3), "http://a.test/silent") is Reason.TIMEOUT
+    assert time.monotonic() - start < 4
 
 
 # --- size
@@ -319,11 +320,10 @@ def test_certificates(web: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     context.load_cert_chain(cert, key)
     web.socket = context.wrap_socket(web.socket, server_side=True)
     web.body("/x", BODY)
-    patient = {"timeout": 5.0, "deadline": 5.0}
-    assert refusal(client(web, **patient), "https://a.test/x") is Reason.TLS
+    assert refusal(client(web), "https://a.test/x") is Reason.TLS
     monkeypatch.setenv("SSL_CERT_FILE", cert)
-    assert client(web, **patient).get("https://a.test/x") == BODY
-    assert refusal(client(web, **patient), "https://b.test/x") is Reason.TLS
+    assert client(web).get("https://a.test/x") == BODY
+    assert refusal(client(web), "https://b.test/x") is Reason.TLS
 
 
 def test_nobody_listens(web: Any) -> None:
@@ -348,7 +348,7 @@ def test_connections_are_kept_and_shared_out(web: Any) -> None:
     try:
         for i in range(40):
             web.answers[f"/{i}"] = answer
-        shared = client(web, deadline=10.0, timeout=10.0, host_connections=3)
+        shared = client(web, host_connections=3)
         found = shared.all(*(f"http://a.test/{i}" for i in range(40)))
     finally:
         web.RequestHandlerClass.protocol_version = "HTTP/1.0"
@@ -395,7 +395,7 @@ def test_a_body_slower_than_the_least_rate(web: Any, monkeypatch: pytest.MonkeyP
     start = time.monotonic()
     slow = client(web, deadline=30.0, min_rate=1000.0)
     assert refusal(slow, "http://a.test/drip") is Reason.TIMEOUT
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 4
 
 
 def test_bodies_that_are_too_many_at_once_give_way(
@@ -437,7 +437,8 @@ def test_odd_ports_are_refused_also_after_a_redirect(web: Any, url: str, allowed
 def test_user_names_by_policy(web: Any) -> None:
     web.body("/x", BODY)
     url = "http://ada:secret@a.test/x"
-    assert client(web).get(url) == BODY
+    found = client(web).download(url)
+    assert (found.body, found.url) == (BODY, "http://a.test/x")  # nor is it written down
     assert refusal(client(web, userinfo="refuse"), url) is Reason.URL_REFUSED
 
 

@@ -106,7 +106,10 @@ def test_a_download_from_end_to_end(tmp_path: Path, web: Any, capfd: Any) -> Non
     for i in range(GOOD):
         web.body(f"/{i}.jpg", jpeg(i, 48 if i % 2 else 24))
     web.in_turn("/0.jpg", 500, data=jpeg(0, 24))
-    bad = [f"http://h.test/missing{i}.jpg" for i in range(BAD - 2)]
+    web.body("/1.jpg", jpeg(1), ETag="not \xff UTF-8", Content_Type="image/jpeg")
+    web.status("/missing1", 302, Location="http://h.test/\xff/none")
+    bad = [f"http://h.test/missing{i}.jpg" for i in range(BAD - 3)]
+    bad.append("http://h.test/missing1")
     bad += ["http://127.0.0.1/x", f"http://{web.address}/1.jpg"]
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "here.jpg").write_bytes(jpeg(999, 24))
@@ -140,10 +143,15 @@ def test_a_download_from_end_to_end(tmp_path: Path, web: Any, capfd: Any) -> Non
             - np.asarray(decode(image, 10**6).resize((24, 24)))
         )
         assert difference.mean() < 12  # it is this picture, not its neighbour's
-    assert {by_url[url]["reason"] for url in bad[:-2]} == {"http_404"}
+    assert {by_url[url]["reason"] for url in bad[:-3]} == {"http_404"}
+    assert by_url["http://h.test/missing1"]["reason"] in ("http_404", "no_url")
     assert {by_url[url]["reason"] for url in bad[-2:]} == {"private_address"}
     assert by_url[good[1]]["final_url"] == good[1]
     assert by_url[good[1]]["http_status"] == 200
+    assert (by_url[good[1]]["etag"], by_url[good[1]]["content_type"]) == (
+        "not ? UTF-8",
+        "image/jpeg",
+    )
     assert by_url[good[1]]["bytes"] == len(jpeg(1))
     assert by_url[good[1]]["sha256"] == hashlib.sha256(jpeg(1)).hexdigest()
     assert by_url[bad[0]]["http_status"] == 404

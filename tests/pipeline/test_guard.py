@@ -144,7 +144,7 @@ def test_dns_failures_tell_whether_to_try_again() -> None:
 
 def test_a_hanging_lookup_ends_at_the_deadline() -> None:
     def slow(*args: Any, **options: Any) -> Any:
-        time.sleep(0.5)
+        time.sleep(2)
         return []
 
     async def run() -> None:
@@ -155,8 +155,8 @@ def test_a_hanging_lookup_ends_at_the_deadline() -> None:
                 async with client.get("http://x.org/"):
                     pass
             assert caught.value.reason is Reason.TIMEOUT
-            assert time.monotonic() - start < 0.4
-            await asyncio.sleep(0.6)
+            assert time.monotonic() - start < 1.5
+            await asyncio.sleep(2.1)
 
     asyncio.run(run())
 
@@ -227,7 +227,7 @@ class Network:
 
 def fetch(names: Names, *urls: str) -> list[bytes | Reason]:
     async def run() -> list[bytes | Reason]:
-        limits = FetchLimits(timeout=2.0, retries=0, any_port=True)
+        limits = FetchLimits(timeout=8.0, retries=0, any_port=True)
         found: list[bytes | Reason] = []
         async with Client(limits, Resolver({}, names)) as client:
             for url in urls:
