@@ -80,9 +80,9 @@ def finish(
         found[outcome.index] = outcome, place
     if sorted(found) != list(range(len(urls))):
         raise RuntimeError(f"{path}: {len(found)} outcomes for {len(urls)} URLs")
-    writer = _writer()(shard, str(attempt), False, SHARD_DIGITS, SCHEMA, encoding)
-    writer.tarwriter.mtime = 0
-    writer.buffered_parquet_writer.buffer_size = 10_000
+    shard_writer = writer()(shard, str(attempt), False, SHARD_DIGITS, SCHEMA, encoding)
+    shard_writer.tarwriter.mtime = 0
+    shard_writer.buffered_parquet_writer.buffer_size = 10_000
     statuses, reasons, answered = Counter[str](), Counter[str](), []
     with path.open("rb") as file:
         for index, url in enumerate(urls):
@@ -93,12 +93,12 @@ def finish(
             row = _row(url, key, outcome)
             if image is not None:  # as its `write` does, but for JSON on a single line
                 meta = json.dumps(row, ensure_ascii=False).encode()
-                writer.tarwriter.write({"__key__": key, encoding: image, "json": meta})
-            writer.buffered_parquet_writer.write(row)
+                shard_writer.tarwriter.write({"__key__": key, encoding: image, "json": meta})
+            shard_writer.buffered_parquet_writer.write(row)
             statuses["successes" if image else outcome.status] += 1
             reasons[outcome.reason or "success"] += 1
             answered.append({"key": key, "time": outcome.time})
-    writer.close()
+    shard_writer.close()
     pq.write_table(pa.Table.from_pylist(answered, TIMES), attempt / f"{name}_times.parquet")
     stats = {name: statuses[name] for name in COUNTS}
     write_json(
@@ -114,7 +114,7 @@ def finish(
 
 
 @functools.cache
-def _writer() -> Any:
+def writer() -> Any:
     """img2dataset's WebDatasetSampleWriter."""
     spec = importlib.machinery.PathFinder.find_spec("img2dataset")
     assert spec is not None, "img2dataset is part of the pipeline extra"

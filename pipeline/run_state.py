@@ -18,7 +18,16 @@ import pyarrow.parquet as pq
 from pipeline import optout
 from pipeline.context import Context
 from pipeline.ledger import SUFFIX, Ledger, record
-from pipeline.task import SHARD_DIGITS, Answer, Order, Outcome, Task, finish, prepare
+from pipeline.task import (
+    SHARD_DIGITS,
+    Answer,
+    Order,
+    Outcome,
+    Task,
+    finish,
+    prepare,
+    ready_to_finish,
+)
 from wit.errors import WitError
 from wit.schema import Reason
 
@@ -106,6 +115,7 @@ class Run:
             initializer=prepare,
             initargs=(os.getpid(), task.attempt),
         )
+        self._finisher.submit(ready_to_finish)
 
     def __enter__(self) -> Run:
         return self

@@ -127,6 +127,13 @@ def start(task: Task, pipe: Connection, parent: int) -> None:
     work(task, pipe)
 
 
+def ready_to_finish() -> None:
+    """Import what `finish` needs, while there is nothing to finish yet."""
+    from pipeline.finish import writer
+
+    writer()
+
+
 def finish(path: Path, urls: list[str], encoding: str, *folders: Path) -> int:
     """`pipeline.finish.finish`, in the process that writes finished shards."""
     from pipeline.finish import finish as run
