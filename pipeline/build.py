@@ -41,7 +41,7 @@ def build(config: ShardsConfig) -> None:
     check_languages(config.text.languages)
     rules.check(config.drop)
     stages = _wanted(config.until)
-    with _disk_errors(corpus), _locked(corpus):
+    with _disk_errors(corpus), locked(corpus):
         log = _Log(corpus / "log.jsonl", config)
         runner = Runner(config)
         for stage in stages:
@@ -119,7 +119,7 @@ def _summary(corpus: Path, results: dict[str, Result], changed: bool) -> str:
 
 
 @contextmanager
-def _locked(corpus: Path) -> Iterator[None]:
+def locked(corpus: Path) -> Iterator[None]:
     """Hold the corpus for this process. The system drops the lock of a process that dies.
 
     Raises:

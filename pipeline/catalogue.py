@@ -34,6 +34,7 @@ TABLES = (
     "words",
     "image_sizes",
     "duplicates",
+    "eval_overlaps",  # `overlaps` is a word of SQL
 )
 SQL_FILES = (*(f"95_{name}.sql" for name in TABLES), "95_comments.sql", "95_queries_file.sql")
 
@@ -47,12 +48,13 @@ def catalogue(context: Context) -> Counts:
         "matches": {"match": context.table("20_match")},
         "queries": {"queries": context.table("18_queries")},
         "shards": {"index": glob.escape(str(context.corpus / "shards" / "index.parquet"))},
+        "eval_overlaps": {"overlaps": str(context.corpus / "overlaps" / "*.parquet")},
         "words": {"clean": context.table("15_clean")},
         "duplicates": {"keep": context.config.dedupe.keep},
     }
     with connect(context.config.engine, context.out / ".spill", path) as con:
         con.register("reports", _reports(context))
-        con.register("meanings", _meanings(context.config.drop))
+        con.register("meanings", meanings(context.config.drop))
         for done, name in enumerate(TABLES):
             con.execute(f"CREATE TABLE {name} AS {sql_text(f'95_{name}.sql')}", params.get(name))
             context.progress(done + 1, len(TABLES), unit="tables")
@@ -80,8 +82,8 @@ def _reports(context: Context) -> pa.Table:
     )
 
 
-def _meanings(rules: Mapping[str, str]) -> pa.Table:
-    """All reasons with their meaning; that of a user's rule is its SQL."""
+def meanings(rules: Mapping[str, str]) -> pa.Table:
+    """Every reason in its order, with its sentence; that of a user's rule is its SQL."""
     meanings: dict[str, str] = {}
     for reason, meaning in REASONS.items():
         if reason == Reason.NO_QUERY:  # the user's rules come before it

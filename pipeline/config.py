@@ -12,11 +12,18 @@ from pydantic import BeforeValidator, Field, field_validator
 from wit.config import Section, Settings, as_json
 
 # What may differ between two runs without changing a byte of the corpus.
-_NO_EFFECT: dict[str, Any] = {
+NO_EFFECT: dict[str, Any] = {
     "corpus": True,
     "until": True,
     "engine": {"name", "address", "in_flight", "memory_limit", "threads"},
-    "fetch": {"processes", "threads", "resolve"},
+    "fetch": {
+        "processes",
+        "connections",
+        "host_connections",
+        "host_rate",
+        "max_failures",
+        "resolve",
+    },
 }
 
 
@@ -159,27 +166,47 @@ class DedupeConfig(Section):
     longest; rank decides between equals"""
     phash_distance: Annotated[int, Field(ge=0, le=3)] = 3
     """most differing bits of two perceptual hashes of the same picture"""
+    evaluation: list[Path] = Field(default=[])
+    """evaluation sets (webdataset folders) to look for; repeat for more"""
+    overlap: Literal["drop", "keep"] = "drop"
+    """pairs that show a picture of an evaluation set: dropped, or kept and listed"""
 
 
 class FetchConfig(Section):
     """The download."""
 
-    processes: Annotated[int, Field(ge=1)] = 2
-    """downloading processes"""
-    threads: Annotated[int, Field(ge=1)] = 32
-    """connections of one process"""
+    processes: Annotated[int, Field(ge=1)] = os.cpu_count() or 1
+    """downloading processes; each host belongs to one of them"""
+    connections: Annotated[int, Field(ge=1)] = 128
+    """connections at once, of all processes together"""
+    host_connections: Annotated[int, Field(ge=1)] = 8
+    """connections to one host at once"""
+    host_rate: Annotated[float, Field(ge=0)] = 100.0
+    """requests to one host per second; 0 sets no limit"""
     timeout: Annotated[float, Field(gt=0)] = 10.0
     """seconds that one network operation may take"""
     deadline: Annotated[float, Field(gt=0)] = 30.0
     """seconds that one attempt may take in all"""
+    min_rate: Annotated[float, Field(ge=0)] = 1000.0
+    """fewest bytes per second of a body, counted after its first five seconds"""
     max_bytes: Annotated[int, Field(ge=1)] = 32 * 2**20
     """largest body in bytes"""
     retries: Annotated[int, Field(ge=0)] = 1
-    """attempts after the first, for failures that may pass"""
+    """attempts after the first, for failures that may pass; one more follows at the end"""
     backoff: Annotated[float, Field(ge=0)] = 1.0
     """seconds before the first retry; doubled for each further one"""
-    user_agent: str = "wit/0.1 (image-text corpus builder; honours X-Robots-Tag)"
-    """how the downloader names itself"""
+    max_failures: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """share of the last 500 URLs that may fail for one reason of the network; then it stops"""
+    user_agent: str = "wit/0.1 (image-text corpus builder; honours robots.txt and X-Robots-Tag)"
+    """how the downloader names itself; add how to reach you: wit/0.1 (+https://you.example)"""
+    robots: bool = True
+    """ask each site for robots.txt and keep to it"""
+    userinfo: Literal["drop", "refuse"] = "drop"
+    """URLs with a user name: fetched without it, or not at all"""
+    any_port: bool = False
+    """allow ports on which usually something else than the web listens"""
+    allow_loopback: bool = False
+    """allow URLs that lead to this machine"""
     resolve: dict[str, str] = Field(default={})
     """host=ADDRESS:PORT pairs that replace DNS; *.example covers a whole domain"""
 
@@ -202,9 +229,15 @@ class ImageConfig(Section):
     """Rules on images, and how they are stored."""
 
     size: Annotated[int, Field(ge=16)] = 256
-    """shorter side of a stored image at most, in pixels"""
+    """side of a stored image at most, in pixels; which side, `resize` says"""
+    resize: Literal["keep_ratio", "keep_ratio_largest", "center_crop", "border", "no"] = (
+        "keep_ratio"
+    )
+    """img2dataset's ways to shrink: shorter side, longer side, cut or padded to a square, not"""
+    encoding: Literal["jpg", "webp", "avif"] = "jpg"
+    """format of stored images; those that arrive in it and need not shrink keep their bytes"""
     quality: Annotated[int, Field(ge=1, le=100)] = 95
-    """JPEG quality of images that had to be encoded again"""
+    """quality of images that had to be encoded again"""
     min_side: Annotated[int, Field(ge=1)] = 100
     """fewest pixels of the shorter side"""
     max_aspect: Annotated[float, Field(ge=1)] = 3.0
@@ -223,6 +256,8 @@ class PackConfig(Section):
 
     shard_size: Annotated[int, Field(ge=1, le=10_000)] = 10_000
     """samples per shard; keys have four digits for them"""
+    shard_bytes: Annotated[int, Field(ge=0)] = 0
+    """bytes of images per shard at most; 0 sets no limit"""
 
 
 class EngineConfig(Section):
@@ -285,7 +320,7 @@ class ShardsConfig(Settings):
     def identity(self) -> dict[str, Any]:
         """The part of the config that decides the content of the corpus, as plain JSON."""
         plain = as_json(self)
-        for key, inner in _NO_EFFECT.items():
+        for key, inner in NO_EFFECT.items():
             if inner is True:
                 del plain[key]
             else:

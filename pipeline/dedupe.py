@@ -3,7 +3,8 @@
 The hash is the sign of the 64 lowest-frequency DCT coefficients of a 32x32 grey thumbnail
 (after Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010;
 signs instead of a median, so that a coefficient near zero flips one bit and not two). It is
-computed in whole numbers, so every machine gets the same bits.
+computed in whole numbers, so every machine gets the same bits: as floats, for the speed of their
+matrix product, in which no sum passes 2^53.
 
 Hashes that differ in at most 3 of 64 bits agree in at least 3 of 6 blocks of bits, so equality
 on each of the C(6,3) = 20 choices of blocks finds every such pair (Manku et al., "Detecting
@@ -25,13 +26,14 @@ BITS = 64
 CLEAR, CLEAR_COEFFICIENTS = 16.0, 32
 
 _SCALE = 1 << 12
-_angles = np.pi * (2 * np.arange(SIDE) + 1) * np.arange(SIDE)[:, None] / (2 * SIDE)
-_COSINES = np.rint(np.cos(_angles) * _SCALE).astype(np.int64)  # (frequency, position)
+_FREQUENCIES = 11  # the 64 lowest in both directions lie among these
+_angles = np.pi * (2 * np.arange(SIDE) + 1) * np.arange(_FREQUENCIES)[:, None] / (2 * SIDE)
+_COSINES = np.rint(np.cos(_angles) * _SCALE)  # (frequency, position), whole numbers
 
 
 def _zigzag() -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of the 64 lowest frequencies, without the constant one."""
-    cells = itertools.product(range(SIDE), repeat=2)
+    cells = itertools.product(range(_FREQUENCIES), repeat=2)
     order = sorted(cells, key=lambda c: (sum(c), c if sum(c) % 2 else c[::-1]))
     rows, columns = zip(*order[1 : BITS + 1], strict=True)
     return np.array(rows), np.array(columns)
@@ -43,7 +45,7 @@ _ROWS, _COLUMNS = _zigzag()
 def phash(image: Image.Image) -> int | None:
     """The 64-bit perceptual hash of an image, or None when there is too little in it to tell."""
     grey = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    grey_YX = np.asarray(grey).astype(np.int64)
+    grey_YX = np.asarray(grey).astype(np.float64)
     low = (_COSINES @ grey_YX @ _COSINES.T)[_ROWS, _COLUMNS]
     if np.count_nonzero(np.abs(low) > CLEAR * _SCALE**2) < CLEAR_COEFFICIENTS:
         return None

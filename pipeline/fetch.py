@@ -1,46 +1,49 @@
-"""Stage 60: download every wanted URL once, with img2dataset, and say what became of each.
+"""Stage 60: download every wanted URL once, and say what became of each.
 
-The list of URLs is cut into shards; a shard is one task of a downloading process and ends as
-NNNNNN.tar, NNNNNN.parquet and NNNNNN_stats.json, moved in that order into `img2dataset/`. A
-killed run therefore goes on with the shards whose statistics stand. Downloads end in any order,
-yet tars and tables come out in the order of the list, so two runs give the same bytes.
-
-The processes are driven here and not by img2dataset's distributor, which waits for ever when
-the system kills one of them.
+The list of URLs is cut into shards. What comes of a URL goes into the ledger of its shard, so a
+killed run goes on where it was; a shard whose URLs are all through ends as NNNNNN.tar,
+NNNNNN.parquet and NNNNNN_stats.json in `img2dataset/`, written by img2dataset and moved there in
+that order. Downloads end in any order, yet tars and tables come out in the order of the list, so
+two runs give the same bytes. When an answer came differs from run to run: that is in
+provenance.parquet at the top of the corpus.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import ShardsConfig
+from pipeline.config import NO_EFFECT, ShardsConfig
 from pipeline.context import Context, LocalImage
-from pipeline.download import FetchLimits
+from pipeline.pool import Breaker, Pool
+from pipeline.run_state import FOLDER, LEDGERS, TIMES, Part, Run, Shards
 from pipeline.sources import roots
 from pipeline.store import Storer
-from pipeline.task import SHARD_DIGITS, Task, prepare, run_shard
-from wit.config import write_json
-from wit.errors import WitError
+from pipeline.task import FetchLimits, Task
 from wit.shard import read_groups
 
-FOLDER = "img2dataset"
 MOST, FEWEST, SHARES = 10_000, 100, 16  # URLs of a shard, and shards of a short list
-TICK_S = 0.5
+PROVENANCE = "provenance.parquet"
+SOURCE = (
+    "reason",
+    "final_url",
+    "http_status",
+    "content_type",
+    "last_modified",
+    "etag",
+    "x_robots_tag",
+    "bytes",
+    "sha256",
+)
 COUNTS = ("successes", "failed_to_download", "failed_to_resize")
 
 FETCHED = pa.schema(
@@ -60,28 +63,21 @@ FETCHED = pa.schema(
         ("offset", pa.int64()),
         ("size", pa.int64()),
         ("ext", pa.string()),
+        ("final_url", pa.string()),
+        ("http_status", pa.int32()),
+        ("content_type", pa.string()),
+        ("last_modified", pa.string()),
+        ("etag", pa.string()),
+        ("x_robots_tag", pa.string()),
+        ("bytes", pa.int64()),
     ]
 )
 
 
-@dataclass(frozen=True)
-class Part:
-    """One shard's share of the list: a slice of one row group."""
-
-    shard: int
-    group: int
-    first: int
-    urls: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.shard:0{SHARD_DIGITS}d}"
-
-
 def params(config: ShardsConfig) -> dict[str, Any]:
     """What decides the outcome of a download; thresholds on sizes come later."""
-    fetch = config.fetch.model_dump(exclude={"processes", "threads", "resolve"})
-    image = config.image.model_dump(include={"size", "quality", "max_pixels"})
+    fetch = config.fetch.model_dump(mode="json", exclude=NO_EFFECT["fetch"])
+    image = config.image.model_dump(include={"size", "quality", "max_pixels", "resize", "encoding"})
     return {**fetch, **image}
 
 
@@ -100,8 +96,8 @@ def fetch(ctx: Context) -> None:
     """Download what `50_balance` let through, into `rows.parquet` and `img2dataset/`.
 
     Raises:
-        WitError: a downloading process was killed, or the disk is full.
-        RuntimeError: img2dataset lost samples.
+        WitError: the network is down, a process was killed again and again, the disk is full.
+        RuntimeError: a shard's files are at odds with each other.
     """
     folder = ctx.out / FOLDER
     folder.mkdir(exist_ok=True)
@@ -112,7 +108,9 @@ def fetch(ctx: Context) -> None:
     todo = [part for part in parts if not _finished(folder, part)]
     if todo:
         _download(ctx, urls, parts, todo)
-    _write_rows(ctx.out / "rows.parquet", urls, parts, folder)
+    rows = ctx.out / "rows.parquet"
+    _write_rows(rows, urls, parts, folder, ctx.config.image.encoding)
+    write_provenance(rows, parts, ctx.out / TIMES, ctx.corpus / PROVENANCE)
 
 
 def _list_urls(ctx: Context) -> pq.ParquetFile:
@@ -163,145 +161,74 @@ def _finished(folder: Path, part: Part) -> bool:
 
 
 def _download(ctx: Context, urls: pq.ParquetFile, parts: list[Part], todo: list[Part]) -> None:
+    """Fetch the shards that are to do, go on with their ledgers, and finish them."""
     config = ctx.config
     attempt = ctx.out / f".attempt-{os.getpid()}"
-    attempt.mkdir()
+    for folder in (attempt, ctx.out / LEDGERS, ctx.out / TIMES):
+        folder.mkdir(exist_ok=True)
     task = Task(
         limits(config),
         tuple(roots(config).values()) if config.input else (),
-        Storer(config.image.size, config.image.quality, config.image.max_pixels),
-        config.fetch.threads,
-        shard_size(urls.metadata.num_rows),
+        Storer(
+            config.image.size,
+            config.image.quality,
+            config.image.max_pixels,
+            config.image.resize,
+            config.image.encoding,
+        ),
         attempt,
-        ctx.out / FOLDER,
     )
-    pool = ProcessPoolExecutor(
-        min(config.fetch.processes, len(todo)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=prepare,
-        initargs=(os.getpid(), attempt),
-    )
-    done = {part.shard for part in parts} - {part.shard for part in todo}
-    tally = Tally(ctx, task, parts, done)
+    total, left = (sum(part.urls for part in some) for some in (parts, todo))
     try:
-        _drive(pool, task, _cut(urls, todo, attempt), tally)
-        pool.shutdown()
+        with Run(ctx, task, total, total - left, Shards(urls, todo)) as run:
+            breaker = Breaker(config.fetch.max_failures)
+            with Pool(task, config.fetch.processes, breaker, run.take) as pool:
+                pool.run(run.orders(), run.tick)
+                pool.run(run.late(), run.tick)
+            run.finish()
     finally:
         _abandon(attempt)
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _abandon(attempt: Path) -> None:
-    """Remove an attempt's folder. Its processes end as soon as they don't find it any more,
-    also in the middle of a shard; until then they may still write, hence the new name and no
-    complaint about what can't be removed: the runner clears names that begin with a dot."""
+    """Remove an attempt's folder. Its processes end as soon as they don't find it any more;
+    until then they may still write, hence the new name and no complaint about what can't be
+    removed: the runner clears names that begin with a dot."""
     gone = attempt.with_name(f".gone-{attempt.name}-{time.monotonic_ns()}")
     attempt.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
 
 
-def _cut(urls: pq.ParquetFile, todo: list[Part], attempt: Path) -> Iterator[tuple[int, Path]]:
-    """Each shard's number and its Arrow file of URLs, made when it is asked for."""
-    group, listed = -1, pa.table({})
-    for part in todo:
-        if part.group != group:
-            group, listed = part.group, urls.read_row_group(part.group, ["url"])
-        path = attempt / f"{part.name}.arrow"
-        mine = listed.slice(part.first, part.urls)
-        with path.open("wb") as file, pa.ipc.new_file(file, mine.schema) as writer:
-            writer.write_table(mine)
-        yield part.shard, path
-
-
 def limits(config: ShardsConfig) -> FetchLimits:
-    """The limits of one download as its process needs them."""
-    keys = {"timeout", "deadline", "max_bytes", "retries", "backoff", "user_agent"}
+    """The limits of one downloading process."""
+    keys = set(FetchLimits.__dataclass_fields__) - {"resolve", "connections"}
     return FetchLimits(
-        **config.fetch.model_dump(include=keys), resolve=tuple(config.fetch.resolve.items())
+        **config.fetch.model_dump(include=keys),
+        connections=math.ceil(config.fetch.connections / config.fetch.processes),
+        resolve=tuple(config.fetch.resolve.items()),
     )
 
 
-def _drive(
-    pool: ProcessPoolExecutor, task: Task, shards: Iterator[tuple[int, Path]], tally: Tally
+def _write_rows(
+    target: Path, urls: pq.ParquetFile, parts: list[Part], folder: Path, encoding: str
 ) -> None:
-    """Keep every process busy, with few shards waiting, until all are done."""
-    most = 2 * tally.ctx.config.fetch.processes
-    pending: set[Future[int]] = set()
-    while True:
-        for shard, path in islice(shards, most - len(pending)):
-            pending.add(pool.submit(run_shard, task, shard, path))
-        if not pending:
-            return
-        ready, pending = wait(pending, TICK_S, FIRST_COMPLETED)
-        for future in ready:
-            tally.finish(_result(future))
-        tally.report()
-
-
-def _result(future: Future[int]) -> int:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        raise WitError(
-            "download: a downloading process was killed, perhaps for want of memory: lower"
-            " --fetch.processes or --fetch.threads and run again; finished shards are kept"
-        ) from None
-    except OSError as error:
-        raise WitError(
-            f"download: {error.strerror or error}: free disk space or mend the folder, then run"
-            " the same command again; finished shards are kept"
-        ) from None
-
-
-class Tally:
-    """Counts for the progress line: finished shards by their statistics, others by a byte a
-    sample in the tally files of their processes."""
-
-    def __init__(self, ctx: Context, task: Task, parts: list[Part], done: set[int]) -> None:
-        self.ctx, self._attempt, self._folder = ctx, task.attempt, task.finished
-        self._total = sum(part.urls for part in parts)
-        self._ok = self._failed = 0
-        for shard in done:
-            self._add(shard)
-
-    def _add(self, shard: int) -> None:
-        stats = json.loads((self._folder / f"{shard:0{SHARD_DIGITS}d}_stats.json").read_bytes())
-        self._ok += stats["successes"]
-        self._failed += stats["count"] - stats["successes"]
-
-    def finish(self, shard: int) -> None:
-        """Take over the count of a shard that is finished."""
-        self._add(shard)
-        for path in self._attempt.glob(f"tally-{shard}.*"):
-            path.unlink()
-
-    def report(self) -> None:
-        """Show the progress line."""
-        sizes = {"ok": self._ok, "failed": self._failed}
-        for path in self._attempt.glob("tally-*"):
-            sizes[path.suffix[1:]] += path.stat().st_size
-        done = sum(sizes.values())
-        share = f"{sizes['ok'] / done:.0%} of them images" if done else "no answer yet"
-        self.ctx.progress(done, self._total, f"URLs ({share})")
-
-
-def _write_rows(target: Path, urls: pq.ParquetFile, parts: list[Part], folder: Path) -> None:
     """One row per URL, with the place of its image in the tars; checks every shard's count."""
     with pq.ParquetWriter(target, FETCHED, compression="zstd") as writer:
         group, listed = -1, pa.table({})
         for part in parts:
             if part.group != group:
                 group, listed = part.group, urls.read_row_group(part.group)
-            writer.write_table(_rows(folder, part, listed.slice(part.first, part.urls)))
+            mine = listed.slice(part.first, part.urls)
+            writer.write_table(_rows(folder, part, mine, encoding))
         if not parts:
             writer.write_table(FETCHED.empty_table())
 
 
-def _rows(folder: Path, part: Part, listed: pa.Table) -> pa.Table:
+def _rows(folder: Path, part: Part, listed: pa.Table, encoding: str) -> pa.Table:
     tar = folder / f"{part.name}.tar"
     found = pq.read_table(folder / f"{part.name}.parquet")
     _check_counts(folder, part, listed, found)
-    members = {key: group["jpg"] for key, group in read_groups(tar)}
+    members = {key: group[encoding] for key, group in read_groups(tar)}
     places = [members.get(key) for key in found["key"].to_pylist()]
     statuses = found["status"].to_pylist()
     if [place is not None for place in places] != [status == "success" for status in statuses]:
@@ -313,13 +240,34 @@ def _rows(folder: Path, part: Part, listed: pa.Table) -> pa.Table:
         "tar": [place and tar.name for place in places],
         "offset": [place and place.offset for place in places],
         "size": [place and place.size for place in places],
-        "ext": [place and "jpg" for place in places],
+        "ext": [place and encoding for place in places],
     }
     return pa.table({name: columns[name] for name in FETCHED.names}).cast(FETCHED)
 
 
+def write_provenance(rows: Path, parts: list[Part], times: Path, target: Path) -> None:
+    """provenance.parquet: where each URL led, what the server said of it, and when."""
+    temporary = target.with_name(target.name + ".tmp")
+    kinds = {field.name: field.type for field in FETCHED}
+    schema = pa.schema([(name, kinds[name]) for name in ("url", *SOURCE)])
+    schema = schema.append(pa.field("fetched_at", pa.timestamp("us", "UTC")))
+    options = {"compression": "zstd", "write_page_checksum": True}
+    with pq.ParquetFile(rows) as file, pq.ParquetWriter(temporary, schema, **options) as writer:
+        for group, part in enumerate(parts):  # `_write_rows` wrote one group for each
+            table = file.read_row_group(group, columns=["url", *SOURCE])
+            answered = times / f"{part.name}.parquet"
+            if answered.exists():
+                seconds = pq.read_table(answered)["time"].to_numpy()
+                micros = pa.array((seconds * 1e6).round().astype("int64"))
+            else:  # of a version that kept no times
+                micros = pa.nulls(part.urls, pa.int64())
+            table = table.append_column("fetched_at", micros.cast(pa.timestamp("us", "UTC")))
+            writer.write_table(table)
+    temporary.replace(target)
+
+
 def _check_counts(folder: Path, part: Part, listed: pa.Table, found: pa.Table) -> None:
-    """Hold a shard against its list: img2dataset's loop prints some errors and counts nothing.
+    """Hold a shard against its list.
 
     Raises:
         RuntimeError: samples are missing or not in the order of the list.
@@ -334,6 +282,3 @@ def _check_counts(folder: Path, part: Part, listed: pa.Table, found: pa.Table) -
         )
     if found["url"].to_pylist() != listed["url"].to_pylist():
         raise RuntimeError(f"{folder / part.name}.parquet: not the URLs of the list, in order")
-    # without the times of day, which differ from run to run
-    kept = ("count", *COUNTS, "status_dict")
-    write_json({name: stats[name] for name in kept}, path)

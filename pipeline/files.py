@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.context import LocalImage
-from pipeline.download import read_local
 from pipeline.guard import FetchError
+from pipeline.local import read_local
 from wit.config import write_json
 from wit.errors import InputError
 

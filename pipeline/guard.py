@@ -8,9 +8,9 @@ through the same resolution and the same check. Redirects come here again, one b
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -40,9 +40,9 @@ NOT_FOR_US = tuple(
 # RFC 6761: names that public DNS never holds; asking for them only tells others about us
 RESERVED_NAMES = (".test", ".example", ".invalid", ".onion")
 
-DNS_TTL_S = 300.0
+DNS_TTL_S, DNS_FAILURE_TTL_S = 300.0, 60.0
 DNS_ENTRIES = 100_000
-DNS_THREADS = 16
+DNS_THREADS = 64
 
 
 class FetchError(Exception):
@@ -52,29 +52,16 @@ class FetchError(Exception):
         reason: from the closed set.
         passing: whether another attempt may go better.
         wait: seconds the server asked to wait before it.
+        status: HTTP status of the last answer; None when there was none.
+        where: URL of the last request.
     """
 
-    def __init__(self, reason: Reason, passing: bool = False, wait: float = 0.0) -> None:
+    def __init__(
+        self, reason: Reason, passing: bool = False, wait: float = 0.0, status: int | None = None
+    ) -> None:
         super().__init__(str(reason))
-        self.reason, self.passing, self.wait = reason, passing, wait
-
-
-class Deadline:
-    """A point in time that every step of one attempt shares."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-
-    def left(self, most: float) -> float:
-        """Seconds until the deadline, `most` at most.
-
-        Raises:
-            TimeoutError: none are left.
-        """
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("deadline")
-        return min(left, most)
+        self.reason, self.passing, self.wait, self.status = reason, passing, wait, status
+        self.where: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,38 +94,51 @@ Lookup = Callable[..., list[Any]]
 
 
 class Resolver:
-    """Host names to checked addresses, with a cache; safe to share between threads.
+    """Host names to checked addresses, with a cache; for the tasks of one event loop.
 
     Args:
         mapping: host -> "address:port", in the manner of curl's --resolve; `*.example` covers
-            every name under example. Only a mapped address may be private.
+            every name under example. A mapped address may be private.
         lookup: what asks DNS; `socket.getaddrinfo` or, in tests, a stand-in.
+        allow_loopback: whether an unmapped name may lead to this machine.
     """
 
-    def __init__(self, mapping: Mapping[str, str], lookup: Lookup = socket.getaddrinfo) -> None:
+    def __init__(
+        self,
+        mapping: Mapping[str, str],
+        lookup: Lookup = socket.getaddrinfo,
+        allow_loopback: bool = False,
+    ) -> None:
         self._mapping = {host.lower(): _endpoint(value) for host, value in mapping.items()}
-        self._lookup = lookup
-        self._cache: dict[str, tuple[float, list[str]]] = {}
-        self._lock = threading.Lock()
+        self._lookup, self._allow_loopback = lookup, allow_loopback
+        self._known: dict[str, tuple[float, list[str] | FetchError]] = {}
+        self._asking: dict[str, asyncio.Future[list[str] | FetchError]] = {}
         self._pool = ThreadPoolExecutor(DNS_THREADS, thread_name_prefix="dns")
 
-    def endpoints(self, host: str, port: int, deadline: Deadline) -> list[Endpoint]:
+    async def endpoints(self, host: str, port: int) -> list[Endpoint]:
         """Where to connect for `host`, checked, in the order that DNS gave.
 
         Raises:
             FetchError: DNS when the name has no address; PRIVATE_ADDRESS when any of its
                 addresses is not public.
-            TimeoutError: DNS took too long.
         """
         host = host.lower().rstrip(".")
         mapped = self._mapped(host)
         if mapped is not None:
             return [mapped]
-        addresses = self._addresses(host, deadline)
-        for address in addresses:
-            if not is_public(ipaddress.ip_address(address.partition("%")[0])):
-                raise FetchError(Reason.PRIVATE_ADDRESS)
+        addresses = await self._addresses(host)
+        if not all(self._allowed(address) for address in addresses):
+            raise FetchError(Reason.PRIVATE_ADDRESS)
         return [Endpoint(address, port) for address in addresses]
+
+    def close(self) -> None:
+        """Forget lookups that are under way."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _allowed(self, text: str) -> bool:
+        address = ipaddress.ip_address(text.partition("%")[0])
+        inner = getattr(address, "ipv4_mapped", None) or address
+        return is_public(address) or (self._allow_loopback and inner.is_loopback)
 
     def _mapped(self, host: str) -> Endpoint | None:
         """The mapped endpoint of a host: its own entry, else the longest suffix's."""
@@ -148,26 +148,37 @@ class Resolver:
         suffixes = ("*." + ".".join(labels[i:]) for i in range(1, len(labels)))
         return next((self._mapping[s] for s in suffixes if s in self._mapping), None)
 
-    def _addresses(self, host: str, deadline: Deadline) -> list[str]:
+    async def _addresses(self, host: str) -> list[str]:
         if not host or host.endswith(RESERVED_NAMES):
             raise FetchError(Reason.DNS)
-        now = time.monotonic()
-        with self._lock:
-            expires, known = self._cache.get(host, (0.0, []))
-        if now < expires:
-            return known
-        found = self._ask(host, deadline)
-        with self._lock:
-            if len(self._cache) >= DNS_ENTRIES:
-                self._cache.clear()
-            self._cache[host] = (now + DNS_TTL_S, found)
+        expires, known = self._known.get(host, (0.0, []))
+        if time.monotonic() >= expires:
+            if host not in self._asking:  # one question, however many wait for its answer
+                self._asking[host] = asyncio.ensure_future(self._ask(host))
+            known = await asyncio.shield(self._asking[host])
+        if isinstance(known, FetchError):
+            raise FetchError(known.reason, known.passing)
+        return known
+
+    async def _ask(self, host: str) -> list[str] | FetchError:
+        found: list[str] | FetchError
+        try:
+            found, lasts = await self._look_up(host), DNS_TTL_S
+        except FetchError as error:
+            found, lasts = error, DNS_FAILURE_TTL_S
+        if len(self._known) >= DNS_ENTRIES:
+            self._known.clear()
+        self._known[host] = (time.monotonic() + lasts, found)
+        del self._asking[host]
         return found
 
-    def _ask(self, host: str, deadline: Deadline) -> list[str]:
+    async def _look_up(self, host: str) -> list[str]:
         # in a thread of its own: the C library takes no deadline
-        future = self._pool.submit(self._lookup, host, None, type=socket.SOCK_STREAM)
+        loop = asyncio.get_running_loop()
         try:
-            entries = future.result(timeout=deadline.left(float("inf")))
+            entries = await loop.run_in_executor(
+                self._pool, lambda: self._lookup(host, None, type=socket.SOCK_STREAM)
+            )
         except socket.gaierror as error:
             raise FetchError(Reason.DNS, passing=error.errno == socket.EAI_AGAIN) from None
         except ValueError:  # not a possible host name: too long a label, a null character
@@ -176,23 +187,6 @@ class Resolver:
         if not found:
             raise FetchError(Reason.DNS)
         return found
-
-    def connect(self, host: str, port: int, timeout: float, deadline: Deadline) -> socket.socket:
-        """A connected TCP socket to a checked address of `host`.
-
-        Raises:
-            FetchError: as for `endpoints`.
-            OSError: no address answered.
-        """
-        failure: OSError = ConnectionError("no address")
-        for endpoint in self.endpoints(host, port, deadline):
-            try:
-                return socket.create_connection(
-                    (endpoint.address, endpoint.port), timeout=deadline.left(timeout)
-                )
-            except OSError as error:
-                failure = error
-        raise failure
 
 
 def _endpoint(value: str) -> Endpoint:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import optout, overlaps
 from pipeline.config import ShardsConfig
 from pipeline.context import Context
 from pipeline.dedupe import block_masks, representatives
@@ -28,8 +29,20 @@ TABLES = {
     "balance": "50_balance",
     "fetch": "60_fetch",
 }
-SQL_FILES = tuple(
-    f"70_{name}.sql" for name in ("checked", "hashes", "near", "edges", "looks", "images")
+SQL_FILES = (
+    tuple(f"70_{name}.sql" for name in ("checked", "hashes", "near", "edges", "looks", "images"))
+    + overlaps.SQL_FILES
+)
+
+
+OVERLAPS = pa.schema(
+    [
+        ("url_key", pa.uint64()),
+        ("set", pa.string()),
+        ("key", pa.string()),
+        ("how", pa.string()),
+        ("distance", pa.int32()),
+    ]
 )
 
 
@@ -39,7 +52,14 @@ def params(config: ShardsConfig) -> dict[str, Any]:
         "min_side": config.image.min_side,
         "max_aspect": config.image.max_aspect,
         "phash_distance": config.dedupe.phash_distance,
+        "drop": config.dedupe.overlap == "drop",
+        "sets": [folder.name for folder in config.dedupe.evaluation],
     }
+
+
+def files(config: ShardsConfig) -> list[Path]:
+    """The list of opt-outs and the evaluation sets."""
+    return [*optout.files(config), *overlaps.files(config)]
 
 
 def images(ctx: Context) -> None:
@@ -51,6 +71,7 @@ def images(ctx: Context) -> None:
     tables = {name: ctx.table(stage) for name, stage in TABLES.items()}
     values = dict(ctx.params)
     distance = values.pop("phash_distance")
+    del values["sets"]  # what they hold is in their tars
     files = {name: str(scratch / f"{name}.parquet") for name in ("checked", "hashes", "gone")}
     files["looks"] = str(scratch / "looks.parquet")
 
@@ -60,7 +81,9 @@ def images(ctx: Context) -> None:
             copy(con, file, given, target)
 
         checked = {"checked": files["checked"]}
-        run("70_checked.sql", {"fetch": tables["fetch"], **values}, Path(files["checked"]))
+        met = _overlaps(ctx, con, scratch, tables["fetch"], distance)
+        given = {"fetch": tables["fetch"], **values, "overlaps": met}
+        run("70_checked.sql", given, Path(files["checked"]))
         run("70_hashes.sql", checked, Path(files["hashes"]))
         masks = block_masks()
         for i, mask in enumerate(masks):
@@ -71,8 +94,26 @@ def images(ctx: Context) -> None:
         _write_gone(gone, Path(files["gone"]))
         looks = {name: files[name] for name in ("checked", "hashes", "gone")}
         run("70_looks.sql", looks, Path(files["looks"]))
-        last = {**tables, **checked, "looks": files["looks"]}
+        optouts = scratch / "optouts.parquet"
+        pq.write_table(optout.read(ctx.corpus).table(), optouts)
+        last = {**tables, **checked, "looks": files["looks"], "optouts": str(optouts)}
         run("70_images.sql", last, ctx.out / "rows.parquet")
+        (ctx.out / "overlaps").mkdir(exist_ok=True)
+        named = {name: tables[name] for name in ("balance", "ingest", "urls")}
+        target = ctx.out / "overlaps" / "00000.parquet"
+        run("70_overlap_rows.sql", {**named, "overlaps": met}, target)
+
+
+def _overlaps(
+    ctx: Context, con: duckdb.DuckDBPyConnection, scratch: Path, fetch: str, distance: int
+) -> str:
+    """The table of images that overlap an evaluation set."""
+    target = scratch / "overlaps.parquet"
+    if overlaps.write_evaluation(ctx.config, scratch / "evaluation.parquet", ctx.progress):
+        overlaps.find(con, scratch, fetch, distance, target)
+    else:
+        pq.write_table(OVERLAPS.empty_table(), target)
+    return str(target)
 
 
 def _edges(con: duckdb.DuckDBPyConnection, folder: Path) -> Iterator[tuple[int, int]]:

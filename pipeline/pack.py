@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from pipeline.config import ShardsConfig
 from pipeline.context import Context
-from pipeline.fetch import COUNTS, FOLDER
+from pipeline.fetch import COUNTS
+from pipeline.run_state import FOLDER
 from wit import schema
 from wit.config import write_json
 from wit.shard import Sample, read_member, sample_key, shard_name, write_shard
@@ -57,7 +58,7 @@ OPEN_TARS = 8
 
 def params(config: ShardsConfig) -> dict[str, Any]:
     """The size of a shard."""
-    return {"shard_size": config.pack.shard_size}
+    return config.pack.model_dump()
 
 
 def pack(ctx: Context) -> None:
@@ -81,7 +82,8 @@ def pack(ctx: Context) -> None:
         for number in itertools.count():
             if rows.next is None:
                 break
-            shard = ShardWriter(folder, number, int(ctx.params["shard_size"]), tars)
+            most = int(ctx.params["shard_size"]), int(ctx.params.get("shard_bytes", 0))
+            shard = ShardWriter(folder, number, most, tars)
             table, packed_rows = shard.write(rows)
             index.write_table(table)
             packed.write_table(packed_rows)
@@ -135,8 +137,10 @@ class Tars:
 class ShardWriter:
     """Writes one shard: NNNNN.tar, NNNNN.parquet with every attempt, NNNNN_stats.json."""
 
-    def __init__(self, folder: Path, number: int, most: int, tars: Tars) -> None:
-        self._folder, self._number, self._most, self._tars = folder, number, most, tars
+    def __init__(self, folder: Path, number: int, most: tuple[int, int], tars: Tars) -> None:
+        self._folder, self._number, self._tars = folder, number, tars
+        self._most, self._most_bytes = most
+        self._bytes = 0
         self._attempts: list[dict[str, Any]] = []
         self._statuses: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
@@ -161,7 +165,7 @@ class ShardWriter:
         """The samples of the shard; the attempts between them go to `writer`."""
         while rows.next is not None:
             good = rows.next["status"] == "success"
-            if good and len(self._packed) == self._most:
+            if good and self._is_full(rows.next["size"]):
                 return
             row = rows.take()
             key = sample_key(self._number, len(self._packed)) if good else None
@@ -174,8 +178,14 @@ class ShardWriter:
             if key is not None:
                 shard = shard_name(self._number)
                 self._packed.append({"row": row["row"], "key": key, "shard": shard})
+                self._bytes += row["size"]
                 image = self._tars.read(row["tar"], row["offset"], row["size"])
                 yield Sample(key, image, row["ext"], row["caption"], attempt)
+
+    def _is_full(self, size: int) -> bool:
+        """Whether an image of `size` bytes belongs into the next shard."""
+        over = 0 < self._most_bytes < self._bytes + size
+        return len(self._packed) == self._most or (over and bool(self._packed))
 
     def _flush(self, writer: pq.ParquetWriter) -> None:
         if self._attempts:

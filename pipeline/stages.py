@@ -137,7 +137,7 @@ STAGES: tuple[Stage, ...] = (
         split="files",
         judges="40_dedupe",
     ),
-    # Every wanted URL once, through img2dataset: images, and what became of each URL.
+    # Every wanted URL once: images, and what became of each URL.
     Stage(
         "60_fetch",
         ("10_ingest", "12_urls", "50_balance"),
@@ -146,14 +146,16 @@ STAGES: tuple[Stage, ...] = (
         images=fetch.local_images,
         sql=("60_fetch.sql",),
     ),
-    # Sizes and duplicates of the images.
+    # Opt-outs, sizes, overlaps with evaluation sets, and duplicates of the images.
     Stage(
         "70_images",
         ("10_ingest", "12_urls", "50_balance", "60_fetch"),
         images.images,
         params=images.params,
+        files=images.files,
         judges="50_balance",
         sql=images.SQL_FILES,
+        publish=("overlaps",),
     ),
     # The cap again, on what came of the download.
     Stage(

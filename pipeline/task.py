@@ -1,22 +1,21 @@
-"""What a downloading process is told, and how it starts and ends.
+"""What a downloading process is told, what it answers, and how it starts and ends.
 
-The parent knows only this module: img2dataset and all that it imports are loaded in the
-downloading processes alone (`pipeline.worker`), and only when there is something to fetch.
+The parent knows only this module: aiohttp, img2dataset and what they import are loaded in
+processes of their own, and only when there is something to fetch.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from pipeline.download import FetchLimits
 from pipeline.store import Storer
 
 SHARD_DIGITS = 6
@@ -24,30 +23,126 @@ LOCAL = "local:"  # scheme of our own for `local:NUMBER:PATH`; never taken from 
 
 
 @dataclass(frozen=True)
+class FetchLimits:
+    """What one downloading process may do; see `pipeline.config.FetchConfig`.
+
+    `resolve` is a tuple of (host, "address:port") so that the whole is hashable.
+    """
+
+    timeout: float = 10.0
+    deadline: float = 30.0
+    max_bytes: int = 32 * 2**20
+    min_rate: float = 0.0
+    retries: int = 1
+    backoff: float = 1.0
+    user_agent: str = "wit"
+    connections: int = 64
+    host_connections: int = 8
+    host_rate: float = 0.0
+    robots: bool = False
+    userinfo: str = "drop"
+    any_port: bool = False
+    allow_loopback: bool = False
+    resolve: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Task:
-    """What is the same for every shard of a download.
+    """What is the same for every URL of a download.
 
     Attributes:
-        limits: of one download.
+        limits: of one process.
         roots: folders of local images, by the number in `local:NUMBER:PATH`.
         storer: what becomes of a downloaded body.
-        threads: connections of one process.
-        shard_size: URLs of a full shard.
-        attempt: folder of this run's unfinished work.
-        finished: folder that finished shards are moved into.
+        attempt: folder of this run; the processes end when it is gone.
     """
 
     limits: FetchLimits
     roots: tuple[Path, ...]
     storer: Storer
-    threads: int
-    shard_size: int
     attempt: Path
-    finished: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One URL to fetch; `last` when it is tried for the last time, at the end of the run."""
+
+    shard: int
+    index: int
+    url: str
+    last: bool = False
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one URL: img2dataset's columns, ours, and where it came from.
+
+    Attributes:
+        final: whether it stands; if not, the URL is tried once more at the end of the run.
+        time: when the answer was complete, in seconds since 1970.
+    """
+
+    shard: int
+    index: int
+    status: str = "failed_to_download"
+    reason: str | None = None
+    width: int | None = None
+    height: int | None = None
+    original_width: int | None = None
+    original_height: int | None = None
+    format: str | None = None
+    sha256: str | None = None
+    phash: int | None = None
+    final_url: str | None = None
+    http_status: int | None = None
+    content_type: str | None = None
+    last_modified: str | None = None
+    etag: str | None = None
+    x_robots_tag: str | None = None
+    bytes: int | None = None
+    time: float = 0.0
+    final: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Answer(NamedTuple):
+    """What a downloading process sends for an order: the record for its ledger, and what the
+    parent needs to know of it; `position` is the order's index, `size` the bytes of the body."""
+
+    shard: int
+    position: int
+    reason: str | None
+    final: bool
+    size: int
+    record: bytes
+
+
+def start(task: Task, pipe: Connection, parent: int) -> None:
+    """What a downloading process runs; all that it imports is imported there."""
+    prepare(parent, task.attempt)
+    from pipeline.worker import work
+
+    work(task, pipe)
+
+
+def ready_to_finish() -> None:
+    """Import what `finish` needs, while there is nothing to finish yet."""
+    from pipeline.finish import writer
+
+    writer()
+
+
+def finish(path: Path, urls: list[str], encoding: str, *folders: Path) -> int:
+    """`pipeline.finish.finish`, in the process that writes finished shards."""
+    from pipeline.finish import finish as run
+
+    return run(path, urls, encoding, *folders)
 
 
 def prepare(parent: int, attempt: Path) -> None:
-    """Set up a downloading process: it ends when its parent is gone or has given up.
+    """Set up a process of the download: it ends when its parent is gone or has given up.
 
     An orphan that kept writing could meet the next run in the same folder; it writes into the
     attempt's own folder, and it stops as soon as that is removed.
@@ -62,21 +157,3 @@ def _watch(parent: int, attempt: Path) -> None:
     while os.getppid() == parent and attempt.exists():
         time.sleep(0.25)
     os._exit(1)
-
-
-def run_shard(task: Task, shard: int, urls: Path) -> int:
-    """Download one shard; returns its number.
-
-    Args:
-        task: what all shards share.
-        shard: its number.
-        urls: Arrow file with the column `url`; it is removed at the end.
-    """
-    return _downloader(task)((shard, str(urls)))
-
-
-@functools.lru_cache(maxsize=1)
-def _downloader(task: Task) -> Callable[[tuple[int, str]], int]:
-    from pipeline.worker import CheckedDownloader
-
-    return CheckedDownloader(task)

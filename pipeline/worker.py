@@ -1,153 +1,178 @@
-"""img2dataset, with its two weak places replaced: what opens a URL, and what treats an image.
+"""A downloading process: URLs come in, outcomes and images ready to store go out.
 
-Threads, the loop over a shard, its tar, its table and its statistics are img2dataset's. This
-module is imported in the downloading processes alone; importing it imports img2dataset, whose
-own imports take seconds, look for updates and warn.
+One event loop asks for everything; decoding, scaling and hashing of all but small images happen
+in threads beside it, whose work Pillow does without holding the interpreter. The process never
+writes a file.
 """
 
 from __future__ import annotations
 
-import io
+import asyncio
+import hashlib
 import os
-import warnings
+import pickle
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-
-from pipeline.download import read_local, shared_client
+from pipeline.consent import marked
+from pipeline.download import Client, Download
 from pipeline.guard import FetchError
+from pipeline.ledger import record
+from pipeline.local import read_local
 from pipeline.store import StoredImage
-from pipeline.task import LOCAL, SHARD_DIGITS, Task
+from pipeline.task import LOCAL, Answer, Order, Outcome, Task
+from wit.image import Header, ImageError, probe
+from wit.schema import Reason
 
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from img2dataset import downloader as img2dataset_downloader
-    from img2dataset.downloader import Downloader
-    from img2dataset.writer import WebDatasetSampleWriter
-
-EXTRA = (pa.field("format", pa.string()), pa.field("phash", pa.uint64()))
+SMALL_PIXELS = 500_000  # of an image that is decoded on the spot
+MOST_TEXT = 4096  # characters of a header or URL that are kept
+DECODERS = 2  # threads; one decodes while another waits for the interpreter
+# what the last try at the end of the run is for: not for what a server or a file said of itself
+LATE = frozenset({Reason.DNS, Reason.TIMEOUT, Reason.CONNECTION, Reason.HTTP_4XX, Reason.HTTP_5XX})
+LATE |= {Reason.ROBOTS_TXT, Reason.TOO_MANY_BYTES}
 
 
-class Fetcher:
-    """Opens one URL, in the place and with the signature of `download_image_with_retry`."""
+def work(task: Task, pipe: Connection) -> None:
+    """Serve until the parent closes its end: lists of orders in, answers out."""
+    try:
+        asyncio.run(Worker(task, pipe).run())
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        os._exit(1)  # the parent is gone: nobody wants the rest
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
 
-    def __call__(
-        self,
-        row: tuple[int, str],
-        timeout: float,
-        retries: int,
-        user_agent_token: str | None,
-        disallowed_header_directives: list[str] | None,
-    ) -> tuple[int, io.BytesIO | None, str | None]:
-        """The body, or a `Reason` as the error; the task has the limits, not the arguments."""
-        key, url = row
+class Worker:
+    """The loop of one process."""
+
+    def __init__(self, task: Task, pipe: Connection) -> None:
+        self._task, self._pipe = task, pipe
+        self._sending = threading.Lock()
+        self._pool = ThreadPoolExecutor(DECODERS)
+        self._late = False
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        orders: asyncio.Queue[list[Order] | None] = asyncio.Queue()
+        reader = threading.Thread(target=self._read, args=(loop, orders), daemon=True)
+        reader.start()
+        async with Client(self._task.limits) as client, asyncio.TaskGroup() as tasks:
+            while (batch := await orders.get()) is not None:
+                for order in batch:
+                    if order.last and not self._late:
+                        self._late = True
+                        client.later()
+                    tasks.create_task(self._serve(client, order))
+
+    def _read(
+        self, loop: asyncio.AbstractEventLoop, orders: asyncio.Queue[list[Order] | None]
+    ) -> None:
+        while True:
+            try:
+                batch = self._pipe.recv()
+            except (EOFError, OSError):
+                batch = None
+            loop.call_soon_threadsafe(orders.put_nowait, batch)
+            if batch is None:
+                return
+
+    async def _serve(self, client: Client, order: Order) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            return key, io.BytesIO(self.fetch(url)), None
+            if order.url.startswith(LOCAL):
+                await loop.run_in_executor(self._pool, self._local, order)
+                return
+            async with client.get(order.url, 0 if order.last else None) as download:
+                header = _header(download.body)
+                if _is_small(header):  # quicker done than handed over
+                    self._store(order, download, header)
+                else:
+                    await loop.run_in_executor(self._pool, self._store, order, download, header)
         except FetchError as error:
-            return key, None, str(error.reason)
+            outcome = Outcome(
+                order.shard,
+                order.index,
+                reason=str(error.reason),
+                final_url=_text(error.where),
+                http_status=error.status,
+                time=time.time(),
+                final=order.last or not (error.passing and error.reason in LATE),
+            )
+            await loop.run_in_executor(self._pool, self._send, outcome, None)
 
-    def fetch(self, url: str) -> bytes:
-        """The bytes behind a URL of the fetch list.
+    def _local(self, order: Order) -> None:
+        number, _, path = order.url.removeprefix(LOCAL).partition(":")
+        root: Path = self._task.roots[int(number)]
+        try:
+            body = read_local(root, path, self._task.limits.max_bytes)
+        except FetchError as error:
+            gone = Outcome(order.shard, order.index, reason=str(error.reason), time=time.time())
+            self._send(gone, None)
+            return
+        self._store(order, Download(body, "", 0), _header(body))
 
-        Raises:
-            FetchError: with the reason.
-        """
-        limits = self._task.limits
-        if url.startswith(LOCAL):
-            number, _, path = url.removeprefix(LOCAL).partition(":")
-            return read_local(self._task.roots[int(number)], path, limits.max_bytes)
-        return shared_client(limits).get(url)
-
-
-class OrderedWriter(WebDatasetSampleWriter):  # type: ignore[misc]
-    """img2dataset's writer, in the order of the list: samples that are early wait in memory.
-
-    Downloads end in any order; the tar and the table must not depend on that. Each finished
-    sample adds a byte to a tally file, which the parent reads for its progress line.
-    """
-
-    def __init__(
-        self,
-        shard_id: int,
-        output_folder: str,
-        save_caption: bool,
-        oom_shard_count: int,
-        schema: pa.Schema,
-        encode_format: str,
-    ) -> None:
-        for column in EXTRA:
-            schema = schema.append(column)
-        super().__init__(
-            shard_id, output_folder, save_caption, oom_shard_count, schema, encode_format
+    def _store(self, order: Order, download: Download, header: Header | Reason) -> None:
+        """Make an image ready to be stored, and send it."""
+        body, headers = download.body, download.headers
+        outcome = Outcome(
+            order.shard,
+            order.index,
+            sha256=hashlib.sha256(body).hexdigest(),
+            final_url=_text(download.url),
+            http_status=download.status or None,
+            content_type=_text(headers.get("Content-Type")),
+            last_modified=_text(headers.get("Last-Modified")),
+            etag=_text(headers.get("ETag")),
+            x_robots_tag=_text(headers.get("X-Robots-Tag")),
+            bytes=len(body),
+            time=time.time(),
         )
-        self.tarwriter.mtime = 0
-        self.buffered_parquet_writer.buffer_size = 10_000
-        self._waiting: dict[int, tuple[Any, ...]] = {}
-        self._next: int | None = None
-        tally = Path(output_folder) / f"tally-{shard_id}"
-        self._tallies = [tally.with_suffix(s).open("wb", buffering=0) for s in (".ok", ".failed")]
+        stored: StoredImage | None = None
+        if marked(body):
+            outcome.reason = str(Reason.OPTED_OUT)
+        elif isinstance(header, Reason):
+            outcome.status, outcome.reason = "failed_to_resize", str(header)
+        else:
+            try:
+                stored = self._task.storer.store(body, header)
+            except ImageError as error:
+                outcome.status, outcome.reason = "failed_to_resize", str(error.reason)
+        if stored is not None:
+            outcome.status = "success"
+            outcome.width, outcome.height = stored.size
+            outcome.original_width, outcome.original_height = stored.original_size
+            outcome.format, outcome.phash = stored.format, stored.phash
+        self._send(outcome, stored.data if stored is not None else None)
 
-    def write(
-        self, img_str: StoredImage | None, key: str, caption: None, meta: dict[str, Any]
-    ) -> None:
-        """Take one finished sample; write it when all before it are written."""
-        meta["format"] = img_str.format if img_str is not None else None
-        meta["phash"] = img_str.phash if img_str is not None else None
-        self._tallies[img_str is None].write(b".")
-        if self._next is None:
-            self._next = self.shard_id * 10 ** (len(key) - self.oom_shard_count)
-        self._waiting[int(key)] = (img_str, key, caption, meta)
-        while self._next in self._waiting:
-            super().write(*self._waiting.pop(self._next))
-            self._next += 1
-
-    def close(self) -> None:
-        """Finish the files. Samples that still wait follow one that was lost: the count of
-        the shard won't add up, and `pipeline.fetch` stops on that."""
-        for place in sorted(self._waiting):
-            super().write(*self._waiting[place])
-        super().close()
-        for tally in self._tallies:
-            tally.close()
-
-
-class CheckedDownloader(Downloader):  # type: ignore[misc]
-    """img2dataset's Downloader with our `Fetcher`; a finished shard is moved to `task.finished`.
-
-    Unlike its parent it lets errors out: a full disk must stop the stage, not a shard.
-    """
-
-    def __init__(self, task: Task) -> None:
-        super().__init__(
-            sample_writer_class=OrderedWriter,
-            resizer=task.storer,
-            thread_count=task.threads,
-            save_caption=False,
-            extract_exif=False,
-            output_folder=str(task.attempt),
-            column_list=["url"],
-            timeout=task.limits.timeout,
-            number_sample_per_shard=task.shard_size,
-            oom_shard_count=SHARD_DIGITS,
-            compute_hash="sha256",
-            verify_hash_type=None,
-            encode_format="jpg",
-            retries=task.limits.retries,
-            user_agent_token=None,
-            disallowed_header_directives=None,
+    def _send(self, outcome: Outcome, image: bytes | None) -> None:
+        answer = Answer(
+            outcome.shard,
+            outcome.index,
+            outcome.reason,
+            outcome.final,
+            outcome.bytes or 0,
+            record(outcome, image),
         )
-        self._task = task
+        message = pickle.dumps(tuple(answer), protocol=5)
+        with self._sending:
+            self._pipe.send_bytes(message)
 
-    def __call__(self, row: tuple[int, str]) -> int:
-        """Download one shard; returns its number."""
-        img2dataset_downloader.download_image_with_retry = Fetcher(self._task)
-        self.download_shard(row)
-        name = f"{row[0]:0{SHARD_DIGITS}d}"
-        for suffix in (".tar", ".parquet", "_stats.json"):  # the last one marks it finished
-            (self._task.attempt / (name + suffix)).rename(self._task.finished / (name + suffix))
-        return row[0]
+
+def _text(given: str | None) -> str | None:
+    """What a server said, as text that can be written down: of bounded length, without the lone
+    surrogates that stand for bytes that are no UTF-8; null when it said nothing."""
+    return given[:MOST_TEXT].encode("utf-8", "replace").decode() if given else None
+
+
+def _header(body: bytes) -> Header | Reason:
+    """What an image says of itself, or why it can't be used."""
+    try:
+        return probe(body)
+    except ImageError as error:
+        return error.reason
+
+
+def _is_small(header: Header | Reason) -> bool:
+    """Whether an image is decoded within a few milliseconds."""
+    return isinstance(header, Reason) or header.width * header.height < SMALL_PIXELS

@@ -89,6 +89,13 @@ MAGIC: tuple[tuple[bytes, str], ...] = (
 AVIF_BRANDS = (b"avif", b"avis")
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
+# one thread for AVIF: the number of threads decides its tiles, and so its bytes
+ENCODING: dict[str, dict[str, object]] = {
+    "JPEG": {"subsampling": "4:2:0"},
+    "WEBP": {"method": 4},
+    "AVIF": {"speed": 6, "max_threads": 1},
+}
+
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -150,11 +157,12 @@ class Decoded:
     """A decoded image and what it was before.
 
     Attributes:
-        image: RGB, upright.
+        image: RGB (or L, where grey was asked for), upright.
         format: of the encoded bytes, e.g. JPEG.
         mode: of the pixels before they became RGB, e.g. L or CMYK.
         orientation: EXIF orientation that was undone; 1 when it was upright already.
         size: width and height of the upright original, in pixels.
+        animated: whether it has more frames than the one that was decoded.
     """
 
     image: Image.Image
@@ -162,6 +170,7 @@ class Decoded:
     mode: str
     orientation: int
     size: tuple[int, int]
+    animated: bool = False
 
 
 def decode(data: bytes, max_pixels: int) -> Image.Image:
@@ -177,42 +186,51 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     return load(data, max_pixels).image
 
 
-def load(data: bytes, max_pixels: int, min_side: int = 0) -> Decoded:
+def load(
+    data: bytes,
+    max_pixels: int,
+    min_side: int = 0,
+    grey: bool = False,
+    header: Header | None = None,
+) -> Decoded:
     """As `decode`, and say what the image was before.
 
     With `min_side`, a JPEG may come back at 1/2, 1/4 or 1/8 of its size, by scaled DCT, as
-    long as its shorter side keeps that many pixels: faster, and good enough to shrink from.
+    long as its shorter side keeps that many pixels: faster, and good enough to shrink from. With
+    `grey` too, it may come back as its luminance alone (mode L), which is faster still. `header`
+    is what `probe` found, where it is known already.
     """
-    header = probe(data)
+    header = header or probe(data)
     if header.width * header.height > max_pixels:
         raise ImageError(Reason.TOO_MANY_PIXELS)
     with _quiet(), _open(data, header.format) as image:
-        size = image.size
+        size, mode = image.size, image.mode
         try:
             if size[0] * size[1] > max_pixels:  # a first frame beyond its canvas
                 raise ImageError(Reason.TOO_MANY_PIXELS)
             if min_side and isinstance(image, JpegImagePlugin.JpegImageFile):
-                image.draft(image.mode, _draft_size(size, min_side))
-                drafted = image.size != size
-            else:
-                drafted = False
-            rgb = _turbo(data, image)
-            if rgb is None:
+                image.draft("L" if grey else mode, _draft_size(size, min_side))
+            quick = _turbo(data, image)
+            if quick is None:
                 image.load()
         except BOMB:
             raise ImageError(Reason.TOO_MANY_PIXELS) from None
         except DAMAGED:
             raise ImageError(Reason.TRUNCATED_IMAGE) from None
         turn = orientation(image)
+        drafted = min_side > 0 and header.format == "JPEG"
         try:
-            rgb = to_rgb(image) if rgb is None else rgb
+            if quick is not None:
+                rgb = quick
+            else:
+                rgb = image if drafted and image.mode == "L" != mode else to_rgb(image)
         except (ValueError, OSError):  # a colour space that Pillow reads but doesn't convert
             raise ImageError(Reason.IMAGE_FORMAT) from None
-        mode = image.mode
+        animated = bool(getattr(image, "is_animated", False))
     if turn != 1:
         rgb = rgb.transpose(TURNS[turn])
     upright = (size if turn < 5 else size[::-1]) if drafted else rgb.size
-    return Decoded(rgb, header.format, mode, turn, upright)
+    return Decoded(rgb, header.format, mode, turn, upright, animated)
 
 
 def _turbo(data: bytes, image: ImageFile.ImageFile) -> Image.Image | None:
@@ -265,7 +283,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, layer).convert("RGB")
-    return image.copy() if image.mode == "RGB" else image.convert("RGB")
+    if image.mode != "RGB":
+        return image.convert("RGB")
+    # a JPEG that is loaded holds nothing but its pixels; others may go on to further frames
+    return image if isinstance(image, JpegImagePlugin.JpegImageFile) else image.copy()
 
 
 def to_square(image: Image.Image, size: int) -> np.ndarray:
@@ -292,11 +313,15 @@ def to_square(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(image.convert("RGB").crop((left, top, left + size, top + size)))
 
 
-def encode_jpeg(image: Image.Image, quality: int) -> bytes:
-    """Baseline JPEG with 4:2:0 chroma and no metadata; the same pixels give the same bytes."""
+def encode(image: Image.Image, kind: str, quality: int) -> bytes:
+    """JPEG (baseline, 4:2:0), WEBP or AVIF without metadata; the same pixels, the same bytes.
+
+    Raises:
+        KeyError: another kind.
+    """
     out = io.BytesIO()
     clean = image if not image.info else Image.frombytes(image.mode, image.size, image.tobytes())
-    clean.save(out, "JPEG", quality=quality, subsampling="4:2:0")
+    clean.save(out, kind, quality=quality, **ENCODING[kind])
     return out.getvalue()
 
 

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from wit.config import write_json
+from wit.config import fingerprint, write_json
 from wit.errors import CorpusError
 
 NAME = "manifest.json"
-COVERED = ("config.json", "queries.parquet", "pairs", "shards")
+COVERED = ("config.json", "optouts.txt", "overlaps", "queries.parquet", "pairs", "shards")
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ class Manifest:
 
 
 def write(corpus: Path, manifest: Manifest) -> None:
-    """Write `corpus/manifest.json` durably."""
-    write_json(asdict(manifest), corpus / NAME)
+    """Write `corpus/manifest.json` durably, with a digest of itself."""
+    plain = asdict(manifest)
+    write_json({**plain, "digest": fingerprint(plain)}, corpus / NAME)
 
 
 def read(corpus: Path) -> Manifest:
@@ -53,14 +54,29 @@ def read(corpus: Path) -> Manifest:
     """
     path = corpus / NAME
     try:
-        found = json.loads(path.read_bytes())
-        return Manifest(**found)
+        return parse(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise CorpusError(
             f"{path}: no manifest, so no finished corpus; run `wit shards --corpus {corpus}`"
         ) from None
-    except (ValueError, TypeError):  # not JSON, not an object, or other keys
-        raise CorpusError(f"{path}: not a manifest of this version; run `wit shards`") from None
+    except (ValueError, TypeError, AttributeError):  # not JSON, no object, other keys
+        raise CorpusError(
+            f"{path}: damaged, or not a manifest of this version; run `wit shards`"
+        ) from None
+
+
+def parse(data: bytes) -> Manifest:
+    """A manifest from its JSON.
+
+    Raises:
+        ValueError: not JSON, or changed since it was written.
+        TypeError: other keys.
+    """
+    found = json.loads(data)
+    digest = found.pop("digest", None)
+    if digest is not None and digest != fingerprint(found):
+        raise ValueError("its digest differs")
+    return Manifest(**found)
 
 
 def sha256_file(path: Path) -> str:

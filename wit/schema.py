@@ -46,6 +46,8 @@ class Reason(StrEnum):
     DUPLICATE_URL = "duplicate_url"
     OVER_CAP = "over_cap"
     # the download
+    URL_REFUSED = "url_refused"
+    ROBOTS_TXT = "robots_txt"
     DNS = "dns"
     CONNECTION = "connection"
     TIMEOUT = "timeout"
@@ -66,6 +68,7 @@ class Reason(StrEnum):
     TOO_MANY_PIXELS = "too_many_pixels"
     IMAGE_TOO_SMALL = "image_too_small"
     ASPECT_RATIO = "aspect_ratio"
+    OVERLAP = "overlap"
     DUPLICATE_IMAGE = "duplicate_image"
     NEAR_DUPLICATE_IMAGE = "near_duplicate_image"
 
@@ -97,9 +100,11 @@ REASONS: dict[Reason, str] = {
     Reason.NEAR_DUPLICATE_CAPTION: "a caption of the same URL says the same in like words",
     Reason.DUPLICATE_URL: "enough other captions of the same canonical URL are kept",
     Reason.OVER_CAP: "no query of the caption brings the pair in",
+    Reason.URL_REFUSED: "the URL has a port or a user name that the policy refuses",
+    Reason.ROBOTS_TXT: "robots.txt of the site keeps us from the image, or fails with 5xx",
     Reason.DNS: "the host name doesn't resolve",
     Reason.CONNECTION: "the connection failed, was reset or broke off",
-    Reason.TIMEOUT: "the download passed its deadline",
+    Reason.TIMEOUT: "the download passed its deadline or fell below the least rate",
     Reason.TLS: "the TLS handshake or certificate failed",
     Reason.PRIVATE_ADDRESS: "the URL or a redirect leads to an address that is not public",
     Reason.REDIRECTS: "a redirect loop, too many redirects, or one to another scheme",
@@ -107,7 +112,7 @@ REASONS: dict[Reason, str] = {
     Reason.HTTP_404: "the server answered 404",
     Reason.HTTP_4XX: "the server answered another 4xx",
     Reason.HTTP_5XX: "the server answered 5xx, after retries too",
-    Reason.OPTED_OUT: "X-Robots-Tag forbids the use of the image",
+    Reason.OPTED_OUT: "headers, metadata of the image or an opt-out list forbid its use",
     Reason.TOO_MANY_BYTES: "the body is larger than the byte cap",
     Reason.NO_FILE: "the local image file is missing, unreadable or outside its folder",
     Reason.NOT_AN_IMAGE: "the body is not an image, whatever its content type says",
@@ -116,6 +121,7 @@ REASONS: dict[Reason, str] = {
     Reason.TOO_MANY_PIXELS: "the header declares more pixels than the cap (a bomb)",
     Reason.IMAGE_TOO_SMALL: "the shorter side has too few pixels",
     Reason.ASPECT_RATIO: "the image is too wide or too tall",
+    Reason.OVERLAP: "an evaluation set holds the same picture",
     Reason.DUPLICATE_IMAGE: "another URL has the same bytes",
     Reason.NEAR_DUPLICATE_IMAGE: "another URL shows the same picture (perceptual hash)",
 }

@@ -23,7 +23,7 @@ from wit import schema
 from wit.errors import CorpusError, InputError, SampleError
 from wit.index_cache import OnBad, index_of
 
-IMAGE_EXTS = ("jpg", "jpeg", "png", "webp")
+IMAGE_EXTS = ("jpg", "jpeg", "png", "webp", "avif")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Sample:
     Attributes:
         key: unique within a corpus; ours are 5 digits of shard and 4 of position.
         image: the encoded image.
-        ext: extension of the image member: jpg, jpeg, png or webp.
+        ext: extension of the image member: jpg, jpeg, png, webp or avif.
         text: the caption.
         meta: the content of the json member; ours has at least `uid`.
     """

@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from wit.errors import InputError
-from wit.image import ImageError, decode, encode_jpeg
+from wit.image import ImageError, decode, encode
 
 HERE = Path(__file__).parent
 KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
@@ -145,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY)
             return
         picture.thumbnail((SIDE, SIDE))
-        self._send(HTTPStatus.OK, encode_jpeg(picture, 92), "image/jpeg")
+        self._send(HTTPStatus.OK, encode(picture, "JPEG", 92), "image/jpeg")
 
     def _known(self) -> bool:
         try:

@@ -13,6 +13,12 @@ LIMITS: dict[str, dict[str, Any]] = {
     "text": {"boilerplate_urls": BOILERPLATE_URLS},
     "balance": {"cap": CAP},
     "image": {"min_side": 32},
-    "fetch": {"timeout": 2.0, "deadline": 2.5, "max_bytes": 2 * 2**20, "backoff": 0.1},
+    "fetch": {
+        "timeout": 2.0,
+        "deadline": 2.5,
+        "max_bytes": 2 * 2**20,
+        "backoff": 0.1,
+        "host_rate": 0,
+    },
 }
 """By section of `pipeline.config.ShardsConfig`: small and quick."""

@@ -18,7 +18,7 @@ def config(*args: str) -> ShardsConfig:
     [
         ["--corpus", "elsewhere"],
         ["--engine.threads", "7", "--engine.memory_limit", "1GB"],
-        ["--fetch.processes", "3", "--fetch.threads", "9"],
+        ["--fetch.processes", "3", "--fetch.connections", "9"],
         ["--fetch.resolve", "*.example=127.0.0.1:8000", "--fetch.resolve", "a.test=[::1]:80"],
     ],
 )

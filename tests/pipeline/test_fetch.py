@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
-import multiprocessing
 import os
-import re
 import shutil
-from concurrent.futures import ProcessPoolExecutor
+import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,12 @@ import pytest
 from PIL import Image
 
 from pipeline.context import Context
-from pipeline.fetch import FOLDER, Part, _check_counts, _result, fetch, params, shard_size
+from pipeline.fetch import PROVENANCE, _check_counts, fetch, params, shard_size
+from pipeline.ledger import Ledger, record
+from pipeline.pool import Breaker, Pool
 from pipeline.progress import Progress
+from pipeline.run_state import FOLDER, LEDGERS, Part, Run, _result
+from pipeline.task import Outcome
 from wit.errors import WitError
 from wit.image import decode
 from wit.shard import read_member
@@ -41,7 +45,7 @@ def write(folder: Path, **columns: Any) -> None:
     pq.write_table(pa.table(columns), folder / "rows.parquet")
 
 
-def context(tmp_path: Path, web: Any, urls: list[str], out: str = "out") -> Context:
+def context(tmp_path: Path, web: Any, urls: list[str], out: str = "out", **changes: Any) -> Context:
     """The tables of the stages before; row i has rank len(urls) - i, so the order is reversed."""
     from pipeline.config import ShardsConfig
 
@@ -75,7 +79,10 @@ def context(tmp_path: Path, web: Any, urls: list[str], out: str = "out") -> Cont
                 "deadline": 4.0,
                 "retries": 1,
                 "backoff": 0.01,
-                "threads": 8,
+                "connections": 16,
+                "host_rate": 0.0,
+                "processes": 2,
+                **changes,
             },
             "image": {"size": 32},
         }
@@ -99,7 +106,10 @@ def test_a_download_from_end_to_end(tmp_path: Path, web: Any, capfd: Any) -> Non
     for i in range(GOOD):
         web.body(f"/{i}.jpg", jpeg(i, 48 if i % 2 else 24))
     web.in_turn("/0.jpg", 500, data=jpeg(0, 24))
-    bad = [f"http://h.test/missing{i}.jpg" for i in range(BAD - 2)]
+    web.body("/1.jpg", jpeg(1), ETag="not \xff UTF-8", Content_Type="image/jpeg")
+    web.status("/missing1", 302, Location="http://h.test/\xff/none")
+    bad = [f"http://h.test/missing{i}.jpg" for i in range(BAD - 3)]
+    bad.append("http://h.test/missing1")
     bad += ["http://127.0.0.1/x", f"http://{web.address}/1.jpg"]
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "here.jpg").write_bytes(jpeg(999, 24))
@@ -108,6 +118,7 @@ def test_a_download_from_end_to_end(tmp_path: Path, web: Any, capfd: Any) -> Non
     urls = [*good, *bad, *local, "http://h.test/unwanted.jpg", good[3], good[3]]
     ctx = context(tmp_path, web, urls)
 
+    started = time.time()
     fetch(ctx)
 
     rows = pq.read_table(ctx.out / "rows.parquet").to_pylist()
@@ -118,6 +129,7 @@ def test_a_download_from_end_to_end(tmp_path: Path, web: Any, capfd: Any) -> Non
     assert web.hits["/unwanted.jpg"] == 0
     assert web.hits["/3.jpg"] == 1
     assert web.hits["/0.jpg"] == 2
+    assert web.hits["/missing0.jpg"] == 1
     for i, url in enumerate(good):
         row = by_url[url]
         original = jpeg(i, 48 if i % 2 else 24)
@@ -131,8 +143,21 @@ def test_a_download_from_end_to_end(tmp_path: Path, web: Any, capfd: Any) -> Non
             - np.asarray(decode(image, 10**6).resize((24, 24)))
         )
         assert difference.mean() < 12  # it is this picture, not its neighbour's
-    assert {by_url[url]["reason"] for url in bad[:-2]} == {"http_404"}
+    assert {by_url[url]["reason"] for url in bad[:-3]} == {"http_404"}
+    assert by_url["http://h.test/missing1"]["reason"] in ("http_404", "no_url")
     assert {by_url[url]["reason"] for url in bad[-2:]} == {"private_address"}
+    assert by_url[good[1]]["final_url"] == good[1]
+    assert by_url[good[1]]["http_status"] == 200
+    assert (by_url[good[1]]["etag"], by_url[good[1]]["content_type"]) == (
+        "not ? UTF-8",
+        "image/jpeg",
+    )
+    assert by_url[good[1]]["bytes"] == len(jpeg(1))
+    assert by_url[good[1]]["sha256"] == hashlib.sha256(jpeg(1)).hexdigest()
+    assert by_url[bad[0]]["http_status"] == 404
+    times = pq.read_table(ctx.corpus / PROVENANCE, page_checksum_verification=True).to_pylist()
+    assert [row["url"] for row in times] == names
+    assert all(started <= row["fetched_at"].timestamp() <= time.time() for row in times)
     assert by_url["here.jpg"]["reason"] is None
     assert by_url["../secret.jpg"]["reason"] == "no_file"
     said = capfd.readouterr()
@@ -143,21 +168,118 @@ def test_a_download_from_end_to_end(tmp_path: Path, web: Any, capfd: Any) -> Non
 
 
 def check_resume(tmp_path: Path, web: Any, urls: list[str], whole: Path) -> None:
-    """A second run into what a killed one left fetches the missing shard alone, and every byte
+    """A second run into what a killed one left fetches what is missing alone, and every byte
     comes out the same, in another number of processes and after other arrival times."""
-    before, hits = files(whole), web.hits.total()
+    before = files(whole)
     assert len([name for name in before if name.endswith(".tar")]) == 3
-    ctx = context(tmp_path, web, urls, "again")
+    ctx = context(tmp_path, web, urls, "again", processes=1)
     shutil.copytree(whole, ctx.out, dirs_exist_ok=True)
     (ctx.out / "rows.parquet").unlink()
     (ctx.out / FOLDER / "000001_stats.json").write_text('{"count": 1')  # killed while writing
     tar = ctx.out / FOLDER / "000001.tar"
+    kept = pq.read_table(ctx.out / FOLDER / "000001.parquet").to_pylist()
     tar.write_bytes(tar.read_bytes()[:700])
+    ledger = Ledger(ctx.out / LEDGERS / "000001.ledger")  # it had got so far
+    known = 0
+    for index, row in enumerate(kept[:30]):
+        if row["error_message"] == "http_404":
+            answer = Outcome(1, index, reason="http_404", http_status=404, final_url=row["url"])
+            ledger.append(record(answer, None))
+            known += 1
+    ledger.close()
+    with (ctx.out / LEDGERS / "000001.ledger").open("ab") as file:
+        file.write(b"half of a record")
     (ctx.out / ".attempt-1").mkdir()
+    hits = web.hits.copy()
     fetch(ctx)
     assert files(ctx.out) == before
-    fetched_again = web.hits.total() - hits
-    assert 60 <= fetched_again <= 100
+    again = web.hits - hits
+    del again["/robots.txt"]
+    fetchable = [row for row in kept if row["error_message"] not in ("private_address", "no_file")]
+    local = [row for row in fetchable if row["url"].startswith("local:")]
+    assert again.total() == len(fetchable) - len(local) - known
+    assert max(again.values()) == 1
+
+
+def test_failures_that_may_pass_are_tried_once_more_at_the_end(tmp_path: Path, web: Any) -> None:
+    """Down during the whole first pass, up at the end: by then everything else is through."""
+    urls = [f"http://h{i % 3}.test/{i}.jpg" for i in range(60)]
+    order: list[str] = []
+
+    def answer(path: str, data: bytes, failures: int, code: int) -> None:
+        left = [failures]
+
+        def reply(handler: Any) -> None:
+            order.append(path)
+            status = code if left[0] else 200
+            left[0] = max(0, left[0] - 1)
+            handler.send_response(status)
+            handler.end_headers()
+            handler.wfile.write(data if status == 200 else b"")
+
+        web.answers[path] = reply
+
+    for i in range(60):
+        flaky, code = (2, 503) if i == 7 else (9, 500) if i == 8 else (1, 404) if i == 9 else (0, 0)
+        answer(f"/{i}.jpg", jpeg(i, 24), flaky, code)
+    ctx = context(tmp_path, web, urls)
+    fetch(ctx)
+    rows = {row["url"]: row for row in pq.read_table(ctx.out / "rows.parquet").to_pylist()}
+    assert rows[urls[7]]["reason"] is None
+    assert rows[urls[8]]["reason"] == "http_5xx"
+    assert rows[urls[9]]["reason"] == "http_404"  # which is not tried again
+    assert (web.hits["/7.jpg"], web.hits["/8.jpg"], web.hits["/9.jpg"]) == (3, 3, 1)
+    assert set(order[-2:]) == {"/7.jpg", "/8.jpg"}
+
+
+def test_the_breaker_stops_a_download_without_a_network(tmp_path: Path, web: Any) -> None:
+    urls = [f"http://h{i}.unknown.invalid/{i}.jpg" for i in range(600)]
+    ctx = context(tmp_path, web, urls)
+    with pytest.raises(WitError, match=r"(?s)500 of the last 500 URLs failed with dns.*resolver"):
+        fetch(ctx)
+    assert not list(ctx.out.glob(".attempt-*"))
+    never = Breaker(1.0)
+    for _ in range(1000):
+        never.add("dns")
+
+
+def test_a_killed_process_is_replaced_and_its_urls_fetched(
+    tmp_path: Path, web: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = [f"http://h{i % 5}.test/{i}.jpg" for i in range(200)]
+    for i in range(200):
+        web.body(f"/{i}.jpg", jpeg(i, 24))
+    started = []
+    real = Pool._start
+
+    def start(pool: Pool) -> Any:
+        started.append(real(pool))
+        return started[-1]
+
+    monkeypatch.setattr(Pool, "_start", start)
+    taken = Run.take
+
+    def take(run: Run, answer: Any) -> None:
+        taken(run, answer)
+        if len(started) == 2:
+            started[0].process.kill()
+            started[1].process.kill()
+
+    monkeypatch.setattr(Run, "take", take)
+    ctx = context(tmp_path, web, urls)
+    fetch(ctx)
+    assert len(started) == 4
+    rows = pq.read_table(ctx.out / "rows.parquet")
+    assert rows["reason"].null_count == 200
+
+
+def test_processes_that_are_killed_again_and_again_are_one_line(
+    tmp_path: Path, web: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.pool.start", os._exit)
+    ctx = context(tmp_path, web, ["http://h.test/1.jpg"])
+    with pytest.raises(WitError, match="again and again, perhaps for want"):
+        fetch(ctx)
 
 
 def test_nothing_to_fetch(tmp_path: Path, web: Any) -> None:
@@ -165,6 +287,7 @@ def test_nothing_to_fetch(tmp_path: Path, web: Any) -> None:
     fetch(ctx)
     assert pq.read_table(ctx.out / "rows.parquet").num_rows == 0
     assert list((ctx.out / FOLDER).iterdir()) == []
+    assert pq.read_table(ctx.corpus / PROVENANCE).num_rows == 0
 
 
 @pytest.mark.parametrize(("urls", "size"), [(1, 100), (1600, 100), (4500, 282), (10**9, 10_000)])
@@ -190,20 +313,11 @@ def test_lost_samples_stop_the_stage(tmp_path: Path, change: dict[str, int], say
         _check_counts(tmp_path, Part(0, 0, 0, 2), listed, found)
 
 
-def test_a_killed_process_is_one_line_and_not_a_hang() -> None:
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        future = pool.submit(os._exit, 9)
-        with pytest.raises(WitError, match=re.escape("lower --fetch.processes")):
-            _result(future)  # type: ignore[arg-type]
-
-
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        future = pool.submit(os.listdir, tmp_path / "absent")
-        with pytest.raises(WitError, match="finished shards are kept"):
-            _result(future)  # type: ignore[arg-type]
+    future: Future[int] = Future()
+    future.set_exception(OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(WitError, match="free disk space"):
+        _result(future)
 
 
 def test_a_local_image_that_changed_is_read_again(run_until: Any, tmp_path: Path) -> None:

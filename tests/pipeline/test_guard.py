@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 import time
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.guard import Deadline, Endpoint, FetchError, Resolver, is_public
+from pipeline.download import Client
+from pipeline.guard import Endpoint, FetchError, Resolver, is_public
+from pipeline.task import FetchLimits
 from wit.schema import Reason
 
 PUBLIC = "93.184.216.34"
@@ -29,9 +32,13 @@ class Names:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, 0)) for a in found]
 
 
+def ask(resolver: Resolver, host: str, port: int = 80) -> list[Endpoint]:
+    return asyncio.run(resolver.endpoints(host, port))
+
+
 def refusal(resolver: Resolver, host: str) -> Reason:
     with pytest.raises(FetchError) as caught:
-        resolver.endpoints(host, 80, Deadline(5))
+        ask(resolver, host)
     return caught.value.reason
 
 
@@ -87,7 +94,7 @@ def test_addresses_that_are_not_public(address: str) -> None:
 )
 def test_addresses_that_are_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
-    found = Resolver({}, Names([address])).endpoints("host.org", 443, Deadline(5))
+    found = ask(Resolver({}, Names([address])), "host.org", 443)
     assert found == [Endpoint(address, 443)]
 
 
@@ -131,27 +138,58 @@ def test_dns_failures_tell_whether_to_try_again() -> None:
 
     for number, passing in ((socket.EAI_AGAIN, True), (socket.EAI_NONAME, False)):
         with pytest.raises(FetchError) as caught:
-            Resolver({}, failing(number)).endpoints("x.org", 80, Deadline(5))
+            ask(Resolver({}, failing(number)), "x.org")
         assert (caught.value.reason, caught.value.passing) == (Reason.DNS, passing)
 
 
 def test_a_hanging_lookup_ends_at_the_deadline() -> None:
     def slow(*args: Any, **options: Any) -> Any:
-        time.sleep(0.5)
+        time.sleep(2)
         return []
 
-    start = time.monotonic()
-    with pytest.raises(TimeoutError):
-        Resolver({}, slow).endpoints("x.org", 80, Deadline(0.05))
-    assert time.monotonic() - start < 0.4
+    async def run() -> None:
+        resolver = Resolver({}, slow)
+        async with Client(FetchLimits(deadline=0.05, retries=0), resolver) as client:
+            start = time.monotonic()
+            with pytest.raises(FetchError) as caught:
+                async with client.get("http://x.org/"):
+                    pass
+            assert caught.value.reason is Reason.TIMEOUT
+            assert time.monotonic() - start < 1.5
+            await asyncio.sleep(2.1)
+
+    asyncio.run(run())
 
 
 def test_a_name_is_asked_for_once() -> None:
     names = Names([PUBLIC])
     resolver = Resolver({}, names)
-    for host in ("x.org", "X.ORG", "x.org."):
-        resolver.endpoints(host, 80, Deadline(5))
+
+    async def run() -> None:
+        hosts = ("x.org", "X.ORG", "x.org.", "x.org")
+        await asyncio.gather(*(resolver.endpoints(host, 80) for host in hosts))
+        await resolver.endpoints("x.org", 80)
+
+    asyncio.run(run())
     assert names.asked == ["x.org"]
+
+
+def test_a_failure_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def failing(host: str, *args: Any, **options: Any) -> Any:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "no")
+
+    resolver = Resolver({}, failing)
+    for _ in range(3):
+        assert refusal(resolver, "x.org") is Reason.DNS
+    assert asked == ["x.org"]
+    monkeypatch.setattr("pipeline.guard.DNS_FAILURE_TTL_S", 0.0)
+    forgetful = Resolver({}, failing)
+    for _ in range(2):
+        assert refusal(forgetful, "y.org") is Reason.DNS
+    assert asked == ["x.org", "y.org", "y.org"]
 
 
 def test_the_map_decides_before_dns() -> None:
@@ -160,7 +198,7 @@ def test_the_map_decides_before_dns() -> None:
     resolver = Resolver(mapping, names)
 
     def where(host: str) -> list[Endpoint]:
-        return resolver.endpoints(host, 80, Deadline(5))
+        return ask(resolver, host)
 
     assert where("a.test") == [Endpoint("::1", 83)]
     assert where("b.a.test") == [Endpoint("127.0.0.1", 82)]
@@ -170,39 +208,70 @@ def test_the_map_decides_before_dns() -> None:
     assert refusal(resolver, "127.0.0.1") is Reason.PRIVATE_ADDRESS
 
 
+class Network:
+    """Stands for the public network: connections to PUBLIC end at a test's server."""
+
+    def __init__(self, port: int, monkeypatch: pytest.MonkeyPatch, dead: set[str]) -> None:
+        self.tried: list[str] = []
+        real = asyncio.SelectorEventLoop.sock_connect
+
+        async def connect(loop: Any, sock: socket.socket, address: Any) -> None:
+            self.tried.append(address[0])
+            if address[0] in dead:
+                raise ConnectionRefusedError
+            where = ("127.0.0.1", port) if address[0] != "127.0.0.1" else address
+            await real(loop, sock, where)
+
+        monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_connect", connect)
+
+
+def fetch(names: Names, *urls: str) -> list[bytes | Reason]:
+    async def run() -> list[bytes | Reason]:
+        limits = FetchLimits(timeout=8.0, retries=0, any_port=True)
+        found: list[bytes | Reason] = []
+        async with Client(limits, Resolver({}, names)) as client:
+            for url in urls:
+                try:
+                    async with client.get(url) as download:
+                        found.append(download.body)
+                except FetchError as error:
+                    found.append(error.reason)
+        return found
+
+    return asyncio.run(run())
+
+
 def test_rebinding_gains_nothing(web: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The name turns to loopback after the check; the connection goes where the check was."""
+    network = Network(web.server_port, monkeypatch, set())
+    web.body("/x", b"public")
     names = Names([PUBLIC], ["127.0.0.1"])
-    resolver = Resolver({}, names)
-    tried = []
-    real = socket.create_connection
-
-    def network(target: tuple[str, int], timeout: float) -> socket.socket:
-        tried.append(target)
-        return real(("127.0.0.1", web.server_port), timeout)  # stands for the public machine
-
-    monkeypatch.setattr(socket, "create_connection", network)
-    for _ in range(3):
-        resolver.connect("rebind.org", 80, 1.0, Deadline(5)).close()
-    assert tried == [(PUBLIC, 80)] * 3
+    assert fetch(names, *["http://rebind.org/x"] * 3) == [b"public"] * 3
+    assert set(network.tried) == {PUBLIC}
     assert names.asked == ["rebind.org"]
 
+    # also where the first answer is forgotten between the check and the connection
     monkeypatch.setattr("pipeline.guard.DNS_TTL_S", 0.0)
-    forgetful = Resolver({}, Names([PUBLIC], ["127.0.0.1"]))
-    forgetful.connect("rebind.org", 80, 1.0, Deadline(5)).close()
-    assert refusal(forgetful, "rebind.org") is Reason.PRIVATE_ADDRESS
-    assert tried == [(PUBLIC, 80)] * 4
+    network.tried.clear()
+    names = Names([PUBLIC], ["127.0.0.1"])
+    assert fetch(names, "http://rebind.org/x") == [Reason.PRIVATE_ADDRESS]
+    assert network.tried == []
+
+
+def test_a_redirect_to_a_name_inside_is_refused(web: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network(web.server_port, monkeypatch, set())
+    web.status("/x", 302, Location="http://inside.org/secret")
+    web.body("/secret", b"secret")
+    names = Names([PUBLIC], ["10.0.0.5"])
+    assert fetch(names, "http://outside.org/x") == [Reason.PRIVATE_ADDRESS]
+    assert names.asked == ["outside.org", "inside.org"]
+    assert web.hits["/secret"] == 0
+    assert set(network.tried) == {PUBLIC}
 
 
 def test_the_next_address_is_tried(web: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = socket.create_connection
-
-    def network(target: tuple[str, int], timeout: float) -> socket.socket:
-        if target[0] == PUBLIC:
-            raise ConnectionRefusedError
-        return real(("127.0.0.1", web.server_port), timeout)
-
-    monkeypatch.setattr(socket, "create_connection", network)
-    Resolver({}, Names([PUBLIC, "1.1.1.1"])).connect("x.org", 80, 1.0, Deadline(5)).close()
-    with pytest.raises(ConnectionRefusedError):
-        Resolver({}, Names([PUBLIC])).connect("x.org", 80, 1.0, Deadline(5))
+    network = Network(web.server_port, monkeypatch, {PUBLIC})
+    web.body("/x", b"public")
+    assert fetch(Names([PUBLIC, "1.1.1.1"]), "http://x.org/x") == [b"public"]
+    assert network.tried == [PUBLIC, "1.1.1.1"]
+    assert fetch(Names([PUBLIC]), "http://x.org/x") == [Reason.CONNECTION]

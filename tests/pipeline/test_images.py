@@ -48,8 +48,14 @@ def run(
     rows = rows if rows is not None else [line["url_key"] for line in fetched]
     numbers = pa.array(range(len(rows)), pa.int64())
     tables = {
-        "10_ingest": pa.table({"row": numbers, "rank": pa.array(range(len(rows)), pa.uint64())}),
-        "12_urls": pa.table({"row": numbers, "url_key": pa.array(rows, pa.uint64())}),
+        "10_ingest": pa.table(
+            {"row": numbers, "rank": pa.array(range(len(rows)), pa.uint64())}
+            | {"uid": [f"{i:032x}" for i in range(len(rows))], "url": [f"u{key}" for key in rows]}
+        ),
+        "12_urls": pa.table(
+            {"row": numbers, "url_key": pa.array(rows, pa.uint64())}
+            | {"domain": [f"h{key}.test" for key in rows]}
+        ),
         "50_balance": pa.table({"row": numbers, "reason": pa.nulls(len(rows), pa.string())}),
         "60_fetch": pa.Table.from_pylist(fetched, schema=FETCHED),
     }

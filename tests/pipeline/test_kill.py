@@ -25,14 +25,15 @@ from pipeline.sample.server import serve
 MOMENTS = (
     ("stages/15_clean*", 0.1),
     ("stages/60_fetch.*.tmp", 1.5),
+    *[("stages/60_fetch.*.tmp/.ledgers/*.ledger", 0.3)] * 13,
     ("stages/60_fetch.*.tmp/img2dataset/*_stats.json", 0.1),
     ("stages/60_fetch", 0.3),
     ("stages/80_pack*", 0.1),
     ("shards", 0.05),
     ("stages/95_catalogue.*.tmp", 0.3),
 )
-# holds clock times; holds a random id; is the lock
-NOT_COMPARED = ("log.jsonl", "corpus.duckdb", ".lock")
+# hold clock times; holds a random id; is the lock
+NOT_COMPARED = ("log.jsonl", "provenance.parquet", "corpus.duckdb", ".lock")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import io
 import json
 import random
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.context import Context
-from pipeline.fetch import FETCHED, FOLDER
+from pipeline.fetch import FETCHED
 from pipeline.pack import pack, params
 from pipeline.progress import Progress
+from pipeline.run_state import FOLDER
 from wit.shard import Sample, load_index, read_member, read_shard, write_shard
 
 ROWS, TARS = 300, 12
@@ -211,3 +213,27 @@ def test_one_shard_at_the_border(tmp_path: Path) -> None:
     pack(Context(ctx.config, {"shard_size": good}, ctx.inputs, exact, tmp_path, ctx.progress))
     assert json.loads((exact / "shards" / "sizes.json").read_text()) == {"00000.tar": good}
     assert len(tables(exact / "shards")[0]) == ROWS
+
+
+def test_shards_of_a_number_of_bytes(tmp_path: Path) -> None:
+    ctx = context(tmp_path, 1000)
+    pack(Context(ctx.config, ctx.params | {"shard_bytes": 2000}, *astuple_rest(ctx)))
+    shards = [list(read_shard(path)) for path in sorted((ctx.out / "shards").glob("*.tar"))]
+    assert len(shards) > 3
+    for shard, following in pairwise(shards):
+        held = sum(len(sample.image) for sample in shard)
+        assert held <= 2000 < held + len(following[0].image)
+
+
+def astuple_rest(ctx: Context) -> tuple[Any, ...]:
+    return ctx.inputs, ctx.out, ctx.corpus, ctx.progress
+
+
+def test_the_order_is_a_shuffle(packed: Any) -> None:
+    """Neighbours in the input are as far apart in the shards as in a perfect shuffle: a third of
+    the whole length on average."""
+    ctx, _ = packed
+    rows = pq.read_table(ctx.out / "rows.parquet")["row"].to_pylist()
+    place = {row: i for i, row in enumerate(rows)}
+    apart = [abs(place[row] - place[row + 1]) for row in place if row + 1 in place]
+    assert abs(sum(apart) / len(apart) / len(rows) - 1 / 3) < 0.05

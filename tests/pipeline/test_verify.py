@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -198,6 +199,23 @@ def test_a_corpus_that_was_wrong_from_the_start(copy: Path, harm: Callable[[Path
     with pytest.raises(CorpusError) as caught:
         verify(copy)
     assert says in str(caught.value)
+
+
+def test_any_flipped_byte_is_found(copy: Path) -> None:
+    rng = random.Random(0)
+    paths = [*manifest.covered_files(copy), copy / "manifest.json", copy / "provenance.parquet"]
+    assert len(paths) >= 8
+    for path in paths:
+        whole = path.read_bytes()
+        for _ in range(2):
+            at = rng.randrange(4, len(whole) - 16) if len(whole) > 40 else 0
+            if path.name == "provenance.parquet":
+                at = min(at, len(whole) // 2)  # its pages; its footer is not covered
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+            with pytest.raises(CorpusError, match=path.name.replace("manifest.json", "manifest")):
+                verify(copy)
+        path.write_bytes(whole)
+    assert "sound" in verify(copy)
 
 
 def test_several_problems_are_counted(copy: Path) -> None:

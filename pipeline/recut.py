@@ -1,0 +1,196 @@
+"""New shards from the shards of finished corpora: selected, deduplicated, cut anew.
+
+Samples come in the order of rank, which is a shuffle, merged over all sources. Images and captions
+are copied as they are; nothing is fetched, decoded or judged again.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config import EngineConfig
+from pipeline.engine import connect, copy
+from pipeline.fetch import COUNTS
+from pipeline.pack import ATTEMPTS
+from wit import manifest, schema
+from wit.config import fingerprint, write_json
+from wit.errors import CorpusError, InputError
+from wit.shard import Sample, load_index, read_member, sample_key, shard_name, write_shard
+
+MOST = 10_000  # samples of a shard: keys have four digits for them
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus, and what is taken of it.
+
+    Attributes:
+        wanted: uids to take; None takes all.
+        unwanted: uids to leave out, with a word why.
+    """
+
+    corpus: Path
+    wanted: frozenset[str] | None = None
+    unwanted: dict[str, str] = field(default_factory=dict)
+
+    def reason(self, uid: str | None) -> str | None:
+        """Why a sample is left out; None when it is taken."""
+        if self.wanted is not None and uid not in self.wanted:
+            return "not_selected"
+        return self.unwanted.get(uid or "")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How large a shard may be: samples, and bytes of images and captions (0: any number)."""
+
+    samples: int = MOST
+    bytes: int = 0
+
+
+def recut(
+    sources: Sequence[Source], out: Path, cut: Cut, about: dict[str, Any], append: bool = False
+) -> str:
+    """Write the corpus `out`; returns the line that says what it holds.
+
+    Args:
+        about: goes into config.json, and decides the fingerprint with the sources' own.
+        append: copy the shards of the first source as they are, and let the others follow.
+
+    Raises:
+        CorpusError: a source is no finished corpus.
+        InputError: there is something at `out` already.
+    """
+    if out.exists():
+        raise InputError(f"{out}: it is there already: give another --out or remove it")
+    prints = [manifest.read(source.corpus).fingerprint for source in sources]
+    temporary = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    (temporary / "shards").mkdir(parents=True)
+    writer = _Writer(temporary / "shards", cut)
+    left = list(sources)
+    if append:
+        writer.copy(left.pop(0).corpus)
+    reasons: dict[str, int] = {}
+    kept = heapq.merge(
+        *(_samples(source, reasons) for source in left), key=lambda sample: sample.meta["uid"]
+    )
+    writer.write(kept)
+    identity = {"sources": prints, "cut": [cut.samples, cut.bytes], "append": append, **about}
+    mark = fingerprint(identity)
+    write_json({"fingerprint": mark, "config": identity}, temporary / "config.json")
+    _write_pairs([source.corpus for source in sources], temporary)
+    total = sum(writer.sizes.values())
+    counts = {"name": "reshard", "rows_in": total + sum(reasons.values()), "rows_out": total}
+    stages = [{**counts, "reasons": reasons}]
+    files = manifest.scan(temporary)
+    manifest.write(temporary, manifest.Manifest(mark, {}, files, stages, {}))
+    temporary.rename(out)
+    gone = "".join(f", {number:,} {reason}" for reason, number in sorted(reasons.items()))
+    return f"{out}: {total:,} samples in {len(writer.sizes):,} shards{gone}"
+
+
+def _write_pairs(corpora: list[Path], out: Path) -> None:
+    """pairs/: the rows of the samples in the new shards, and no others."""
+    (out / "pairs").mkdir()
+    tables = {
+        "pairs": [
+            str(path) for corpus in corpora for path in sorted(corpus.glob("pairs/*.parquet"))
+        ],
+        "index": str(out / "shards" / "index.parquet"),
+    }
+    with connect(EngineConfig(), out / ".spill") as con:
+        copy(con, "recut_pairs.sql", tables, out / "pairs" / "00000.parquet")
+    shutil.rmtree(out / ".spill", ignore_errors=True)
+
+
+def _samples(source: Source, reasons: dict[str, int]) -> Iterator[Sample]:
+    """The samples that are taken, in the order of rank; the others are counted."""
+    index = load_index(source.corpus)
+    if index["uid"].null_count:
+        raise CorpusError(f"{source.corpus}: samples without uid: only corpora of wit can be cut")
+    folder = source.corpus / "shards"
+    for (name,), rows in _by_shard(index):
+        attempts = {
+            row["uid"]: row
+            for row in pq.read_table(folder / name.replace(".tar", ".parquet")).to_pylist()
+            if row["status"] == "success"
+        }
+        with (folder / name).open("rb") as tar:
+            for row in rows:
+                reason = source.reason(row["uid"])
+                if reason is not None:
+                    reasons[reason] = reasons.get(reason, 0) + 1
+                    continue
+                image = read_member(tar, row["offset"], row["size"])
+                text = read_member(tar, row["text_offset"], row["text_size"]).decode()
+                yield Sample(row["key"], image, row["ext"], text, attempts[row["uid"]])
+
+
+def _by_shard(index: pa.Table) -> Iterator[tuple[tuple[str], list[dict[str, Any]]]]:
+    rows = (row for batch in index.to_batches(4096) for row in batch.to_pylist())
+    for name, group in itertools.groupby(rows, key=lambda row: row["shard"]):
+        yield (name,), list(group)
+
+
+class _Writer:
+    """Writes shards with their tables and statistics, then sizes and index."""
+
+    def __init__(self, folder: Path, cut: Cut) -> None:
+        self._folder, self._cut = folder, cut
+        self.sizes: dict[str, int] = {}
+        self._index: list[pa.Table] = []
+
+    def copy(self, corpus: Path) -> None:
+        """Take over the shards of a corpus, byte for byte."""
+        index = load_index(corpus)
+        for (name,), rows in _by_shard(index):
+            stem = name.removesuffix(".tar")
+            for file in (name, f"{stem}.parquet", f"{stem}_stats.json"):
+                shutil.copyfile(corpus / "shards" / file, self._folder / file)
+            self.sizes[name] = len(rows)
+        self._index.append(index)
+
+    def write(self, samples: Iterator[Sample]) -> None:
+        """Write all samples, then what lies beside the shards."""
+        following = next(samples, None)
+        while following is not None:
+            following = self._shard(len(self.sizes), following, samples)
+        write_json(self.sizes, self._folder / "sizes.json")
+        index = pa.concat_tables([schema.INDEX.empty_table(), *self._index])
+        pq.write_table(index, self._folder / "index.parquet", compression="zstd")
+
+    def _shard(self, number: int, first: Sample, rest: Iterator[Sample]) -> Sample | None:
+        """Write one shard; returns the sample that didn't fit."""
+        name, rows, following = shard_name(number), list[dict[str, Any]](), [first]
+
+        def fill() -> Iterator[Sample]:
+            size = 0
+            for sample in itertools.chain(following.copy(), rest):
+                size += len(sample.image) + len(sample.text.encode())
+                full = len(rows) == self._cut.samples or 0 < self._cut.bytes < size
+                following[:] = [sample]
+                if rows and full:
+                    return
+                following.clear()
+                key = sample_key(number, len(rows))
+                rows.append({**{n: sample.meta.get(n) for n in ATTEMPTS.names}, "key": key})
+                yield replace(sample, key=key, meta=rows[-1])
+
+        self._index.append(write_shard(self._folder / name, fill()))
+        self.sizes[name] = len(rows)
+        table = pa.Table.from_pylist(rows, ATTEMPTS)
+        pq.write_table(table, self._folder / name.replace(".tar", ".parquet"), compression="zstd")
+        stats = dict.fromkeys(COUNTS, 0) | {"count": len(rows), "successes": len(rows)}
+        stats["status_dict"] = {"success": len(rows)}  # type: ignore[assignment]
+        write_json(stats, self._folder / name.replace(".tar", "_stats.json"))
+        return following[0] if following else None
