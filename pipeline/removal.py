@@ -31,7 +31,7 @@ from wit.shard import read_shard, write_shard
 from wit.text import words
 
 OLD = ".manifest-before-remove.json"  # while a removal is under way
-STAGES = ("70_images", "80_pack", "90_pairs")  # whose counts change as a new build's would
+STAGES = ("70_images", "75_cap", "80_pack", "90_pairs")  # whose counts change as a new build's would
 
 
 def remove(corpus: Path, wanted: optout.OptOuts) -> str:
@@ -174,7 +174,7 @@ def _write_manifest(
     for stage in stages:
         if stage["name"] in STAGES:
             stage["rows_out"] -= gone
-        if stage["name"] == "80_pack":
+        if stage["name"] in ("75_cap", "80_pack"):
             stage["rows_in"] -= gone
         if stage["name"] in ("70_images", "90_pairs"):
             reasons = Counter(stage["reasons"])

@@ -4,6 +4,7 @@ same command goes through once the cause is gone. Torn files and wrong columns: 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -107,7 +108,9 @@ def test_the_second_run_at_once_is_refused(tmp_path: Path) -> None:
     try:
         while not (tmp_path / "c/stages").exists():
             assert first.poll() is None
+        first.send_signal(signal.SIGSTOP)  # it is in the middle of it, however quick it is
         said = last_line(shards(tmp_path, *given))
+        first.send_signal(signal.SIGCONT)
         assert f"process {first.pid} is building it" in said
         first.communicate(timeout=120)
         assert first.returncode == 0

@@ -107,7 +107,7 @@ def other(sample: ShardsConfig, tmp_path_factory: pytest.TempPathFactory) -> Pat
     rows = pq.read_table(sample.input[0]).to_pylist()
     fresh = [row | {"text": f"{row['text']} once more"} for row in rows[:60] if row["text"]]
     pq.write_table(pa.Table.from_pylist([*rows[: len(rows) // 2], *fresh]), folder / "m.parquet")
-    given = {"corpus": folder / "corpus", "input": [folder / "m.parquet"]}
+    given = {"corpus": folder / "corpus", "input": [str(folder / "m.parquet")]}
     dedupe = sample.dedupe.model_copy(update={"captions_per_image": 0})
     build(sample.model_copy(update={**given, "dedupe": dedupe}))
     return folder / "corpus"
