@@ -18,6 +18,11 @@ from wit.config import Settings, load, write_json
 from wit.errors import InputError, MissingExtra
 
 COLUMNS = ("set", "key", "match", "score")
+# The table of a corpus: hashes of 64 bits, none of which differ where the bytes are the same.
+CATALOGUE = """
+SELECT set, key, uid AS match, 1 - coalesce(distance, 0) / 64.0::DOUBLE AS score
+FROM eval_overlaps
+"""
 
 
 class OverlapConfig(Settings):
@@ -27,8 +32,9 @@ class OverlapConfig(Settings):
     run: Path = Path("data/run")
     """Run directory, or folder of results, with results of task zeroshot."""
     overlaps: Path
-    """Parquet file, or a DuckDB file with a table `overlaps`: columns set, key (of the test
-    image), match (key or uid of the corpus image), score (how alike, the higher the more)."""
+    """CORPUS/corpus.duckdb of a corpus built with --dedupe.evaluation; or a Parquet file, or a
+    DuckDB file with a table `overlaps`: columns set, key (of the test image), match (key or uid of
+    the corpus image), score (how alike, the higher the more)."""
     threshold: float | None = None
     """Pairs of this score or more overlap, in every set without a threshold of its own."""
     thresholds: Path = Path("data/overlap/thresholds.json")
@@ -103,7 +109,9 @@ def _read_duckdb(path: Path) -> pa.Table:
         raise InputError(f"{path}: no such file; check --overlaps")
     try:
         with duckdb.connect(str(path), read_only=True) as con:
-            return con.sql('SELECT * FROM "overlaps"').to_arrow_table()  # a word of SQL
+            names = {name for (name,) in con.sql("SHOW TABLES").fetchall()}
+            query = CATALOGUE if "eval_overlaps" in names else 'SELECT * FROM "overlaps"'
+            return con.sql(query).to_arrow_table()
     except duckdb.Error as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
 

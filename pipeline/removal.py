@@ -31,7 +31,12 @@ from wit.shard import read_shard, write_shard
 from wit.text import words
 
 OLD = ".manifest-before-remove.json"  # while a removal is under way
-STAGES = ("70_images", "75_cap", "80_pack", "90_pairs")  # whose counts change as a new build's would
+STAGES = (
+    "70_images",
+    "75_cap",
+    "80_pack",
+    "90_pairs",
+)  # whose counts change as a new build's would
 
 
 def remove(corpus: Path, wanted: optout.OptOuts) -> str:

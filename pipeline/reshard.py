@@ -12,6 +12,7 @@ from pydantic_settings import CliPositionalArg
 
 from wit.config import Settings, load
 from wit.errors import ConfigError, InputError
+from wit.uids import read_uids
 
 UID = re.compile(r"[0-9a-f]{32}")
 
@@ -37,7 +38,7 @@ class ReshardConfig(CutConfig):
     out: Path
     """corpus directory to write"""
     select: Path | None = None
-    """uids to take: .txt, .parquet or .npy"""
+    """uids to take: .txt, .csv, .parquet or .npy"""
     sql: str | None = None
     """query over the catalogue, e.g. SELECT uid FROM pairs WHERE language = 'en'"""
 
@@ -52,7 +53,8 @@ def main(argv: Sequence[str]) -> int:
 
     wanted = None
     if config.select is not None:
-        wanted = read_uids(config.select)
+        listed = read_uids(config.select).to_pylist()
+        wanted = _checked(config.select, [str(uid).lower() for uid in listed])
     elif config.sql is not None:
         wanted = query_uids(config.corpus, config.sql)
     source = Source(config.corpus, wanted)
@@ -60,33 +62,6 @@ def main(argv: Sequence[str]) -> int:
     cut = Cut(config.shard_size, config.shard_bytes)
     print(recut([source], config.out, cut, about))
     return 0
-
-
-def read_uids(path: Path) -> frozenset[str]:
-    """The uids of a selection.
-
-    Raises:
-        InputError: another kind of file, or something in it is no uid.
-    """
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        if path.suffix == ".npy":
-            pairs = np.load(path, allow_pickle=False)
-            if pairs.dtype != np.dtype("u8,u8"):
-                raise InputError(f"{path}: {pairs.dtype} instead of u8,u8: give a DataComp subset")
-            uids = [f"{high:016x}{low:016x}" for high, low in pairs.tolist()]
-        elif path.suffix == ".parquet":
-            uids = pq.read_table(path, columns=["uid"])["uid"].to_pylist()
-        elif path.suffix == ".txt":
-            uids = [line.strip().lower() for line in path.read_text("utf-8").splitlines()]
-        else:
-            raise InputError(f"{path}: give uids as .txt, .parquet or .npy")
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"{path}: {str(error).splitlines()[0]}: give a list of uids") from None
-    return _checked(path, [uid for uid in uids if uid != ""])
 
 
 def _checked(where: object, uids: Sequence[object]) -> frozenset[str]:

@@ -49,7 +49,7 @@ def _of_halves(halves_N: np.ndarray) -> pa.Array:
         "<u8",
         "<u8",
     ]:
-        raise ValueError(f"its type is {halves_N.dtype}, expected two u8")
+        raise ValueError(f"its type is {halves_N.dtype}, expected u8,u8")
     high, low = halves_N.dtype.names or ("", "")
     both_N2 = np.stack([halves_N[high], halves_N[low]], axis=-1).astype(">u8")
     text = both_N2.tobytes().hex()

@@ -123,6 +123,15 @@ def test_the_command_on_a_real_result(run, split_set, pairs, tmp_path, capsys):
         con.execute(f"""CREATE TABLE "overlaps" AS FROM '{pairs}'""")
     main([*arguments, f"--overlaps={file}"])
     assert json.loads((out / "overlap.json").read_text())["walls"] == found
+    # and as `wit shards --dedupe.evaluation` leaves it: bits of 64 instead of a score
+    with duckdb.connect(str(file)) as con:
+        con.execute(f"""CREATE TABLE eval_overlaps AS
+            SELECT set, key, match AS uid, CASE WHEN score >= 0.5 THEN 0 ELSE 40 END AS distance
+            FROM '{pairs}'""")
+        con.execute('DROP TABLE "overlaps"')
+    main([*arguments, f"--overlaps={file}"])
+    again = json.loads((out / "overlap.json").read_text())["walls"]
+    assert (again["images"], again["overlapping"]) == (18, 3)
 
 
 @pytest.mark.parametrize(

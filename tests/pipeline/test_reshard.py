@@ -87,7 +87,7 @@ def test_mistakes_are_one_line(corpus: Path, tmp_path: Path) -> None:
         (["--select", str(bad)], "is no uid"),
         (["--select", str(tmp_path / "bad.npy")], "u8,u8"),
         (["--select", str(tmp_path / "none.parquet")], "none.parquet"),
-        (["--select", str(tmp_path / "x.csv")], "give uids as"),
+        (["--select", str(tmp_path / "x.doc")], "give .txt"),
         (["--sql", "SELECT nonsense"], "--sql"),
         (["--sql", "SELECT 1"], "is no uid"),
     ):
