@@ -31,10 +31,10 @@ from rich.table import Table
 from pipeline.balance import BRING
 from pipeline.config import EngineConfig, ShardsConfig
 from pipeline.engine import connect, copy
-from pipeline.progress import duration
 from pipeline.runner import Runner
 from pipeline.sample.crowd import write_metadata, write_queries
 from pipeline.stages import STAGES
+from wit.progress import duration
 
 LAST = "50_balance"
 QUERIES = 200_000

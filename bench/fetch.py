@@ -160,7 +160,7 @@ def ours(urls: list[str], out: Path) -> int:
     from pipeline.config import ShardsConfig
     from pipeline.context import Context
     from pipeline.fetch import fetch, params
-    from pipeline.progress import Progress
+    from wit.progress import Progress
 
     n = len(urls)
     rows = pa.array(range(n), pa.int64())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.config import ShardsConfig
 from pipeline.parts import Make, make_sql
-from pipeline.progress import Progress
+from wit.progress import Progress
 
 if TYPE_CHECKING:
     import duckdb

@@ -13,8 +13,8 @@ import duckdb
 
 from pipeline import udfs
 from pipeline.config import EngineConfig
-from pipeline.progress import Progress
 from wit.errors import WitError
+from wit.progress import Progress
 
 SQL = Path(__file__).parent / "sql"
 _POLL = 0.5  # seconds between two looks at the progress of a query

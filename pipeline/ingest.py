@@ -20,11 +20,11 @@ import duckdb
 from pipeline.context import Context
 from pipeline.engine import connect, copy, sql_text
 from pipeline.parts import Part, link_standing, make_all
-from pipeline.progress import Progress
 from pipeline.runner import FORMAT
 from pipeline.sources import Source, filesystem, mark, sources
 from wit.config import fingerprint
 from wit.errors import InputError
+from wit.progress import Progress
 from wit.schema import COLUMN_NAMES
 
 _PEEK = 100  # lines of a headerless TSV that tell which column holds the URLs

@@ -17,8 +17,8 @@ from pipeline.config import ShardsConfig
 from pipeline.engine import copy, sql_text
 from pipeline.ngrams import QueryTable
 from pipeline.parts import Given, Make
-from pipeline.progress import Progress
 from pipeline.queries import MAX_WORDS
+from wit.progress import Progress
 
 MORE_SQL = ("20_match_plain.sql", "20_queries.sql")
 

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 from pipeline.config import ShardsConfig
 from pipeline.dedupe import block_masks, phash
-from pipeline.progress import Progress
 from pipeline.store import HASH_SIDE
 from wit.errors import InputError
 from wit.image import ImageError, load
+from wit.progress import Progress
 from wit.shard import IMAGE_EXTS, read_groups, read_member
 
 EVALUATION = pa.schema(

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import EngineConfig
-from pipeline.progress import Progress
 from wit.errors import WitError
+from wit.progress import Progress
 
 if TYPE_CHECKING:
     import duckdb

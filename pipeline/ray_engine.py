@@ -17,8 +17,8 @@ import duckdb
 
 from pipeline.config import EngineConfig
 from pipeline.parts import Part, make
-from pipeline.progress import Progress
 from wit.errors import MissingExtra, WitError
+from wit.progress import Progress
 
 _RETRIES = 3  # of one part
 _CONNECT = 5.0  # seconds

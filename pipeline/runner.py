@@ -23,8 +23,8 @@ from pipeline.context import Context, Counts, Stage
 from pipeline.engine import connect, engine_errors, sql_text
 from pipeline.files import InputDigests
 from pipeline.parts import Part, key_parts, link_standing, make_all
-from pipeline.progress import Progress
 from wit.config import fingerprint, write_json
+from wit.progress import Progress
 from wit.schema import Reason
 
 MARKER = "stage.json"

@@ -20,7 +20,6 @@ from typing import Any
 
 from pipeline.engine import connect, copy, engine_errors, sql_text
 from pipeline.files import InputDigests
-from pipeline.progress import Progress
 from pipeline.queries import MAX_WORDS
 from pipeline.querylist import sources, wordnet
 from pipeline.querylist.config import BuildConfig
@@ -28,6 +27,7 @@ from pipeline.querylist.count import add_up
 from pipeline.querylist.report import report, rows_of
 from wit.config import fingerprint, write_json
 from wit.errors import ConfigError, InputError
+from wit.progress import Progress
 from wit.text import NORMALISER_VERSION
 
 NAME = "queries.parquet"

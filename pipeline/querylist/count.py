@@ -19,9 +19,9 @@ import pyarrow as pa
 
 from pipeline.config import EngineConfig
 from pipeline.engine import connect, copy
-from pipeline.progress import Progress
 from pipeline.querylist.dump import Part, lines
 from pipeline.task import prepare
+from wit.progress import Progress
 from wit.text import words
 
 BATCH = 8 << 20  # characters that are counted at once

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 
 from pipeline.engine import copy, sql_text
 from pipeline.files import InputDigests
-from pipeline.progress import Progress
 from pipeline.queries import LISTED, read_list
 from pipeline.querylist import wordnet
 from pipeline.querylist.config import BuildConfig
@@ -25,6 +24,7 @@ from pipeline.querylist.count import count_parts, folder
 from pipeline.querylist.dump import PART, counted, parts
 from wit.config import fingerprint
 from wit.errors import InputError
+from wit.progress import Progress
 from wit.text import NORMALISER_VERSION, words
 
 VERSION = 1  # raise it when the code here or in dump, count, wikitext changes a table

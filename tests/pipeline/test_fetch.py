@@ -23,11 +23,11 @@ from pipeline.context import Context
 from pipeline.fetch import PROVENANCE, _check_counts, fetch, params, shard_size
 from pipeline.ledger import Ledger, record
 from pipeline.pool import Breaker, Pool
-from pipeline.progress import Progress
 from pipeline.run_state import FOLDER, LEDGERS, Part, Run, _result
 from pipeline.task import Outcome
 from wit.errors import WitError
 from wit.image import decode
+from wit.progress import Progress
 from wit.shard import read_member
 
 GOOD, BAD = 205, 20  # URLs: three shards

@@ -15,7 +15,7 @@ from pipeline.context import Context
 from pipeline.dedupe import representatives
 from pipeline.fetch import FETCHED
 from pipeline.images import images, params
-from pipeline.progress import Progress
+from wit.progress import Progress
 from wit.schema import Reason
 
 HASH = 0x0123_4567_89AB_CDEF

@@ -18,8 +18,8 @@ import pytest
 from pipeline.context import Context
 from pipeline.fetch import FETCHED
 from pipeline.pack import pack, params
-from pipeline.progress import Progress
 from pipeline.run_state import FOLDER
+from wit.progress import Progress
 from wit.shard import Sample, load_index, read_member, read_shard, write_shard
 
 ROWS, TARS = 300, 12

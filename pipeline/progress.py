@@ -1,5 +1,0 @@
-"""Progress lines of stages: those of the whole project."""
-
-from wit.progress import Progress, duration
-
-__all__ = ["Progress", "duration"]
