@@ -7,11 +7,12 @@ transformers' text tower. Nothing is downloaded: our initialisation, with all ga
 running statistics made random, is mapped to the peer's names by the map that `wit export` uses.
 
 A difference is the largest one, as a share of the peer's largest value; for logits as a share of
-their scale, so of cosines; a gradient's is that of the worst tensor of all. Features (at length
-1) and logits are compared in evaluation mode; gradients in training mode, where batch norms use
-the batch, of a weighted sum of the logits' magnitudes: in the loss of so small a batch most
-gradients of biases cancel. bf16 is autocast on both sides; transformers rounds logits to it too.
-fp64 tells what is left of a difference without rounding.
+their scale, so of cosines. That of the gradient is of all tensors as one vector, by length;
+`tensor` is the worst one of them, by its largest difference. Features (at length 1) and logits are
+compared in evaluation mode; gradients in training mode, where batch norms use the batch, of a
+weighted sum of the logits' magnitudes: in the loss of so small a batch most gradients of biases
+cancel. bf16 is autocast on both sides; transformers rounds logits to it too. fp64 tells what is
+left of a difference without rounding.
 """
 
 from __future__ import annotations
@@ -163,8 +164,8 @@ def forward_differences(
 
 def gradient_difference(
     model: CLIP, peer: Peer, img_BCSS: Tensor, tokens_BL: Tensor, bf16: bool
-) -> tuple[float, str]:
-    """The worst tensor's, and its name in the peer.
+) -> tuple[float, str, float]:
+    """The worst tensor's, its name in the peer, and that of all tensors as one vector, by length.
 
     Biases of keys are left out: softmax knows no shift, so theirs is 0 but for rounding.
     """
@@ -178,7 +179,11 @@ def gradient_difference(
     theirs = {n: p.grad for n, p in peer.named_parameters() if not n.endswith("k_proj.bias")}
     ours = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     mapped = dict(renamed(ours, vit=peer.visual is None))
-    return max((share(mapped[n], g), n) for n, g in theirs.items() if g is not None)
+    pairs = [(n, mapped[n].double(), g.double()) for n, g in theirs.items() if g is not None]
+    worst, name = max((share(mine, g), n) for n, mine, g in pairs)
+    apart = sum((mine - g).square().sum().item() for _, mine, g in pairs)
+    whole = math.sqrt(apart / sum(g.square().sum().item() for _, _, g in pairs))
+    return worst, name, whole
 
 
 def measure(
@@ -202,7 +207,8 @@ def measure(
         wide = torch.float64 if kind == "fp64" else torch.float32
         inputs = (model.to(wide), peer.to(wide), img_BCSS.to(wide), tokens_BL, kind == "bf16")
         found[kind] = forward_differences(*inputs)
-        found[kind]["gradient"], found[kind]["worst"] = gradient_difference(*inputs)
+        worst, name, whole = gradient_difference(*inputs)
+        found[kind] |= {"gradient": whole, "tensor": worst, "worst": name}
     return found
 
 
@@ -216,7 +222,7 @@ def main() -> None:
     kinds = ("fp64",) if options.fp64 else KINDS
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("\nmodel", no_wrap=True)
-    names = ("image", "text", "logits", "gradient")
+    names = ("image", "text", "logits", "gradient", "tensor")
     columns = [(kind, name) for kind in kinds for name in names]
     for kind, name in columns:
         table.add_column(f"{kind}\n{name}", justify="right", no_wrap=True)

@@ -28,17 +28,20 @@ from train import load_model
 features.CHUNK = 4
 run, data, cache, pause = sys.argv[1:]
 torch.set_num_threads(1)
+def say(what):  # in one piece, for processes share the pipe
+    sys.stdout.write(f"{what}\\n")
+    sys.stdout.flush()
 with world("cpu") as processes:
     model = load_model(Path(run))
     encoder = features.Encoder(model, Path(cache), 2, 10**6, 0, world=processes)
     prepare = features.decode
     def slowly(data, cap):
         time.sleep(float(pause))
-        print(processes.rank, flush=True)
+        say(processes.rank)
         return prepare(data, cap)
     features.decode = slowly
     features.ThreadPoolExecutor = lambda: ThreadPoolExecutor(1)
-    print(encoder.images(open_set(Path(data))).post_NE.shape, flush=True)
+    say(encoder.images(open_set(Path(data))).post_NE.shape)
 """
 
 
