@@ -216,7 +216,7 @@ class _Sigmoid(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *_, scale, slope, grad_a_nD, grad_b_ND = ctx.saved_tensors
-        grads = _raw_gradients(ctx, grad, scale, grad_a_nD, grad_b_ND)
+        grads = _raw_gradients(ctx, grad, scale, grad_a_nD.clone(), grad_b_ND.clone())
         dtype, shape = ctx.bias
         grad_bias = (grad * slope * (ctx.world.size / ctx.total)).to(dtype).reshape(shape)
         return *grads, grad_bias, None, None, None, None
@@ -225,7 +225,10 @@ class _Sigmoid(torch.autograd.Function):
 def _raw_gradients(
     ctx: Any, grad: Tensor, scale: Tensor, grad_a_nD: Tensor, grad_b_ND: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of raw features and log-scale, from those of unit rows but for scale / N."""
+    """Gradients of raw features and log-scale, from those of unit rows but for scale / N.
+
+    The latter are overwritten.
+    """
     a_nD, a_gain_n, b_ND, b_gain_N, *inverses = ctx.saved_tensors[:6]
     a_dtype, b_dtype, scale_dtype, scale_shape = ctx.types
     factor = grad * scale * (ctx.world.size / ctx.total)

@@ -71,7 +71,7 @@ def early_part(features: list[Tensor], group: Tensor, rows: slice, world: World)
 def process(rank: int, folder: Path) -> None:
     """All cases that this rank has a share in."""
     torch.set_num_threads(1)
-    chunked.ONE_TILE, chunked.ROWS, chunked.COLUMNS = 0, 2, 5
+    chunked.ONE_TILE, chunked.KEEP, chunked.ROWS, chunked.COLUMNS = 0, 40, 2, 5
     for case, counts in COUNTS.items():
         size = len(counts)
         if rank >= size:

@@ -8,6 +8,9 @@ few. All of a tile is shifted by one number, so that one exponential serves the 
 sum, and its gradient is that exponential times (R_i + C_j). The shift leaves room of e^60 on
 either side of the largest logit that can be; where a row or column lies below that room (a scale
 near 100 and a row opposite to everything) tiles are computed with a shift for each row and column.
+
+Backward computes tiles again, but for those of the first rows, whose exponentials are kept in a
+fixed amount of memory: all of a small batch, an eighth of 8,192 pairs, none of many more.
 """
 
 from __future__ import annotations
@@ -21,8 +24,9 @@ from train.kernels import normalise as plain
 
 ROOM = 60.0  # e^-60 to e^60, and sums of a million of them, are far inside fp32
 TINY = 1e-30  # above it exponentials have all their digits
-ONE_TILE = 1 << 20  # logits: up to here one tile is kept for backward instead of recomputed
-ROWS, COLUMNS = 512, 2048  # measured on a CPU: 4 MB, in the third-level cache
+ONE_TILE = 1 << 20  # logits: up to here there is one tile
+KEEP = 12 << 20  # logits: 48 MB are kept for backward
+ROWS, COLUMNS = 1024, 1024  # measured on a CPU: 4 MB, in the third-level cache
 
 
 def normalise(x_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -47,8 +51,10 @@ def normalise_backward(
     factor: Tensor,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
-    """As the plain twin, which see, a block of rows at a time."""
-    raw_ND, dot_N = torch.empty_like(grad_ND, dtype=dtype), torch.empty_like(inverse_N)
+    """As the plain twin, which see, a block of rows at a time, in place where `dtype` allows."""
+    same = dtype == grad_ND.dtype
+    raw_ND = grad_ND if same else torch.empty_like(grad_ND, dtype=dtype)
+    dot_N = torch.empty_like(inverse_N)
     for i in range(0, len(grad_ND), ROWS):
         rows = slice(i, i + ROWS)
         raw_ND[rows], dot_N[rows] = plain.normalise_backward(
@@ -68,34 +74,61 @@ def in_room(row_n: Tensor, column_N: Tensor, scale: float) -> bool:
     return bool((row_n >= floor).all()) and bool((column_N >= floor).all())
 
 
-def one_tile(rows: int, columns: int) -> bool:
-    return rows * columns <= ONE_TILE
+def kept_rows(n: int, N: int) -> int:
+    """How many of the n rows of logits are kept for backward: all, or whole rows of tiles."""
+    return n if n * N <= max(KEEP, ONE_TILE) else KEEP // (ROWS * N) * ROWS
 
 
 class _Tiles:
-    """Logits plus a constant, tile by tile, in one buffer that each tile overwrites."""
+    """Logits plus a constant, tile by tile.
 
-    def __init__(self, a_nD: Tensor, b_ND: Tensor, scale: float, start: int, add: float) -> None:
+    Tiles of the first rows lie one after the other in `kept_kN`, where backward finds them again;
+    others in one buffer that each overwrites.
+    """
+
+    def __init__(
+        self,
+        a_nD: Tensor,
+        b_ND: Tensor,
+        scale: float,
+        start: int,
+        add: float,
+        kept_kN: Tensor | None = None,
+    ) -> None:
         self.a_nD, self.b_ND = a_nD, b_ND
         self.scale, self.start, self.add = scale, start, add
         n, N = len(a_nD), len(b_ND)
-        whole = one_tile(n, N)
+        whole = n * N <= ONE_TILE
         self.rows, self.columns = (max(n, 1), max(N, 1)) if whole else (ROWS, COLUMNS)
         size = min(n, self.rows) * min(N, self.columns)
-        self.buffer, self.other = a_nD.new_empty(size), a_nD.new_empty(size)
+        self.kept = a_nD.new_empty(0) if kept_kN is None else kept_kN.view(-1)
+        self.buffer = a_nD.new_empty(size if len(self.kept) < n * N else 0)
+        self.other = a_nD.new_empty(size)
 
     def __iter__(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        for i in range(0, len(self.a_nD), self.rows):
-            rows = slice(i, min(i + self.rows, len(self.a_nD)))
-            scaled_rD = self.a_nD[rows] * self.scale
-            for j in range(0, len(self.b_ND), self.columns):
-                columns = slice(j, min(j + self.columns, len(self.b_ND)))
-                tile_rc = self.shaped(self.buffer, rows, columns)
-                if self.add:
-                    tile_rc.fill_(self.add).addmm_(scaled_rD, self.b_ND[columns].T)
-                else:
-                    torch.mm(scaled_rD, self.b_ND[columns].T, out=tile_rc)
-                yield rows, columns, tile_rc
+        """Rows, columns and the tile, computed."""
+        for rows, columns, tile_rc, _ in self.places():
+            yield rows, columns, self.fill(rows, columns, tile_rc)
+
+    def places(self) -> Iterator[tuple[slice, slice, Tensor, bool]]:
+        """Rows, columns, the tile as it lies in memory, and whether it is a kept one."""
+        n, N, at = len(self.a_nD), len(self.b_ND), 0
+        for i in range(0, n, self.rows):
+            rows = slice(i, min(i + self.rows, n))
+            for j in range(0, N, self.columns):
+                columns = slice(j, min(j + self.columns, N))
+                keep = at < len(self.kept)
+                tile_rc = self.shaped(self.kept[at:] if keep else self.buffer, rows, columns)
+                at += tile_rc.numel()
+                yield rows, columns, tile_rc, keep
+
+    def fill(self, rows: slice, columns: slice, tile_rc: Tensor) -> Tensor:
+        beta = 1 if self.add else 0
+        if self.add:
+            tile_rc.fill_(self.add)
+        return tile_rc.addmm_(
+            self.a_nD[rows], self.b_ND[columns].T, beta=beta, alpha=self.scale
+        )
 
     @staticmethod
     def shaped(buffer: Tensor, rows: slice, columns: slice) -> Tensor:
@@ -133,11 +166,12 @@ def softmax_sweep(
 
     Returns:
         log-sum-exps of rows (n,) and of columns (N,), sums of each row's positive logits (n,),
-        all fp64; and the exponentials (n, N) where one tile holds them, else nothing (0, 0).
+        all fp64; and the exponentials of the first `kept_rows`, (k, N), in the order of tiles.
     """
     s = float(scale)
     k = shift_of(s)
-    tiles = _Tiles(a_nD, b_ND, s, start, -k)
+    kept_kN = a_nD.new_empty(kept_rows(len(a_nD), len(b_ND)), len(b_ND))
+    tiles = _Tiles(a_nD, b_ND, s, start, -k, kept_kN)
     row_n = a_nD.new_zeros(len(a_nD), dtype=torch.float64)
     column_N = a_nD.new_zeros(len(b_ND), dtype=torch.float64)
     positive_n = torch.zeros_like(row_n)
@@ -161,9 +195,7 @@ def softmax_sweep(
         for rows, columns, tile_rc in _Tiles(a_nD, b_ND, s, start, 0.0):
             row_n[rows] = row_n[rows].logaddexp(tile_rc.double().logsumexp(dim=1))
             column_N[columns] = column_N[columns].logaddexp(tile_rc.double().logsumexp(dim=0))
-    keep = one_tile(len(a_nD), len(b_ND))
-    kept = tiles.buffer.view(len(a_nD), len(b_ND)) if keep else a_nD.new_empty(0, 0)
-    return row_n, column_N, positive_n, kept
+    return row_n, column_N, positive_n, kept_kN
 
 
 def softmax_gradients(
@@ -176,7 +208,7 @@ def softmax_gradients(
     row_n: Tensor,
     column_N: Tensor,
     target_n: Tensor,
-    kept_nN: Tensor,
+    kept_kN: Tensor,
     group_n: Tensor | None = None,
     group_N: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -185,7 +217,7 @@ def softmax_gradients(
     Args:
         row_n, column_N: log-sum-exps, fp64, over all rows and columns of the batch.
         target_n: each row's target at each of its positives.
-        kept_nN: what `softmax_sweep` kept.
+        kept_kN: what `softmax_sweep` kept.
 
     Returns:
         G b (n, D) and G^T a (N, D).
@@ -193,15 +225,15 @@ def softmax_gradients(
     s = float(scale)
     k = shift_of(s)
     single = in_room(row_n, column_N, s)
-    tiles = _Tiles(a_nD, b_ND, s, start, -k if single else 0.0)
+    tiles = _Tiles(a_nD, b_ND, s, start, -k if single else 0.0, kept_kN if single else None)
     dtype = a_nD.dtype
     if single:
         row_n, column_N = (k - row_n).exp_().div_(2), (k - column_N).exp_().div_(2)
     row_n1, column_1N = row_n.to(dtype)[:, None], column_N.to(dtype)[None]
     grad_a_nD, grad_b_ND = torch.zeros_like(a_nD), torch.zeros_like(b_ND)
-    kept = single and kept_nN.numel() > 0
-    everything = [(slice(0, len(a_nD)), slice(0, len(b_ND)), kept_nN)]
-    for rows, columns, tile_rc in everything if kept else tiles:
+    for rows, columns, tile_rc, kept in tiles.places():
+        if not kept:
+            tiles.fill(rows, columns, tile_rc)
         grad_rc = tiles.shaped(tiles.other, rows, columns)
         row_r1, column_1c = row_n1[rows], column_1N[:, columns]
         if single:

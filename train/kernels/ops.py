@@ -65,7 +65,7 @@ def normalise_backward(
     dtype: torch.dtype,
 ) -> Pair:
     out: Pair = kernels(rows_ND).normalise_backward(
-        grad_ND, rows_ND, gain_N, inverse_N, factor, dtype
+        grad_ND.clone(), rows_ND, gain_N, inverse_N, factor, dtype
     )
     return out
 
@@ -113,9 +113,8 @@ def _(
     n, N = len(a_nD), len(b_ND)
     row_n = a_nD.new_empty(n, dtype=torch.float64)
     column_N = a_nD.new_empty(N, dtype=torch.float64)
-    keep = not in_triton(a_nD) and chunked.one_tile(n, N)
-    kept = a_nD.new_empty(n, N) if keep else a_nD.new_empty(0, 0)
-    return row_n, column_N, torch.empty_like(row_n), kept
+    kept = (0, 0) if in_triton(a_nD) else (chunked.kept_rows(n, N), N)
+    return row_n, column_N, torch.empty_like(row_n), a_nD.new_empty(*kept)
 
 
 @custom_op("wit::softmax_gradients", mutates_args=())
@@ -129,7 +128,7 @@ def softmax_gradients(
     row_n: Tensor,
     column_N: Tensor,
     target_n: Tensor,
-    kept_nN: Tensor,
+    kept_kN: Tensor,
     group_n: Tensor | None,
     group_N: Tensor | None,
 ) -> Pair:
@@ -143,7 +142,7 @@ def softmax_gradients(
         row_n,
         column_N,
         target_n,
-        kept_nN,
+        kept_kN,
         group_n,
         group_N,
     )
@@ -161,7 +160,7 @@ def _(
     row_n: Tensor,
     column_N: Tensor,
     target_n: Tensor,
-    kept_nN: Tensor,
+    kept_kN: Tensor,
     group_n: Tensor | None,
     group_N: Tensor | None,
 ) -> Pair:

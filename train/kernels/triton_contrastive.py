@@ -347,7 +347,7 @@ def softmax_gradients(
     row_n: Tensor,
     column_N: Tensor,
     target_n: Tensor,
-    kept_nN: Tensor,
+    kept_kN: Tensor,
     group_n: Tensor | None,
     group_N: Tensor | None,
 ) -> tuple[Tensor, Tensor]:

@@ -18,10 +18,11 @@ from train.loss import contrastive_loss
 ULP = 2.0**-23
 
 
-@pytest.fixture(params=["tiles", "one tile"], autouse=True)
+@pytest.fixture(params=["none kept", "some kept", "one tile"], autouse=True)
 def _tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small tiles, so that small batches have several."""
-    if request.param == "tiles":
+    if request.param != "one tile":
+        monkeypatch.setattr(chunked, "KEEP", {"none kept": 0, "some kept": 5000}[request.param])
         monkeypatch.setattr(chunked, "ONE_TILE", 0)
         monkeypatch.setattr(chunked, "ROWS", 24)
         monkeypatch.setattr(chunked, "COLUMNS", 40)
