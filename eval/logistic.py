@@ -24,7 +24,7 @@ from torch import Tensor
 
 MEMORY = 10  # steps that L-BFGS remembers
 MAX_ITERATIONS = 1000
-TOLERANCE = 1e-6  # share of the objective by which it may be above its minimum
+TOLERANCE = 1e-8  # share of the objective by which it may be above its minimum, by estimate
 BLOCK_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}  # of logits held at once
 ARMIJO = 1e-4  # share of the promised decrease that a step must bring
 HALVINGS = 30  # of a step, before the end of its precision is declared
