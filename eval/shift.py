@@ -66,7 +66,7 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
     }
     beside = encoder.images(reference)
     truth_M = linear_probe.labels([reference.samples[i] for i in beside.kept_N], reference.kind)
-    on_reference: dict[str, Floats] = {NAMES: np.float64(beside.image_NE @ reference_CE.T)}
+    on_reference: dict[str, Floats] = {NAMES: (beside.image_NE @ reference_CE.T).astype(np.float64)}
     if reference.train is not None:
         fitted = _fitted(reference, encoder, config)
         _, x_ND = linear_probe.of_split(data, encoder, config.probe.features)
