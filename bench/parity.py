@@ -10,9 +10,12 @@ A difference is the largest one, as a share of the peer's largest value; for log
 their scale, so of cosines. That of the gradient is of all tensors as one vector, by length;
 `tensor` is the worst one of them, by its largest difference. Features (at length 1) and logits are
 compared in evaluation mode; gradients in training mode, where batch norms use the batch, of a
-weighted sum of the logits' magnitudes: in the loss of so small a batch most gradients of biases
-cancel. bf16 is autocast on both sides; transformers rounds logits to it too. fp64 tells what is
-left of a difference without rounding.
+weighted sum of logits, the weights having the signs that logits have in fp32: in the loss of so
+small a batch most gradients of biases cancel. bf16 is autocast on both sides, with weights and
+running statistics in fp32; transformers rounds logits to bf16 too. Beside the difference of the two
+stands how far each is from the gradient in fp32, which is what rounding costs; and all three again
+with batch norms that use their running statistics (frozen). fp64 tells what is left of a difference
+without rounding.
 """
 
 from __future__ import annotations
@@ -40,6 +43,12 @@ from train.model.clip import CLIP
 
 VOCAB = 49_408
 KINDS = ("fp32", "bf16")
+COLUMNS = {
+    "image": "image", "text": "text", "logits": "logits", "gradient": "gradient",
+    "tensor": "tensor", "ours_from_fp32": "ours–\nfp32", "peer_from_fp32": "peer–\nfp32",
+    "gradient_frozen": "frozen\ngradient", "ours_from_fp32_frozen": "ours–\nfp32",
+    "peer_from_fp32_frozen": "peer–\nfp32",
+}  # fmt: skip
 PUBLISHED = [name for name in MODELS if name.startswith(("RN", "ViT"))]
 
 
@@ -129,12 +138,19 @@ def cosines(image_BE: Tensor, text_BE: Tensor, log_scale: Tensor) -> tuple[Tenso
 
 
 def make_random(model: nn.Module) -> None:
-    """Gains around 1, also of norms that begin at 0, biases and running means around 0."""
+    """Gains around 1, biases and running means around 0.
+
+    Norms that end a residual branch begin at 0 and get gains of 0.1 to 0.3. With gains of 1 on
+    50 layers the gradient is chaotic: in bf16 it is then nowhere near that in fp32, in any
+    implementation, and two of them differ by as much as two roundings are ever apart.
+    """
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             if name.endswith(("num_batches_tracked", "logit_scale")) or tensor.ndim != 1:
                 continue
-            if name.endswith(("weight", "running_var")):
+            if name.startswith("visual.layer") and name.endswith("bn3.weight"):
+                tensor.uniform_(0.1, 0.3)
+            elif name.endswith(("weight", "running_var")):
                 tensor.uniform_(0.5, 1.5)
             else:
                 tensor.normal_(std=0.1)
@@ -162,28 +178,61 @@ def forward_differences(
     }
 
 
-def gradient_difference(
-    model: CLIP, peer: Peer, img_BCSS: Tensor, tokens_BL: Tensor, bf16: bool
-) -> tuple[float, str, float]:
-    """The worst tensor's, its name in the peer, and that of all tensors as one vector, by length.
+def gradients(
+    net: CLIP | Peer,
+    img_BCSS: Tensor,
+    tokens_BL: Tensor,
+    weight_BB: Tensor,
+    bf16: bool,
+    frozen: bool = False,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Of a weighted sum of logits, under the peer's names; and the logits.
 
     Biases of keys are left out: softmax knows no shift, so theirs is 0 but for rounding.
+
+    Args:
+        frozen: batch norms use their running statistics in place of the batch's.
     """
-    weight_BB = torch.rand(len(img_BCSS), len(img_BCSS)) + 0.5
-    for net in (model, peer):
-        net.train().zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            out = net(img_BCSS, tokens_BL)
-        *_, logits_BB = cosines(*out) if net is model else out
-        torch.autograd.backward((logits_BB.abs() * weight_BB).sum())
-    theirs = {n: p.grad for n, p in peer.named_parameters() if not n.endswith("k_proj.bias")}
-    ours = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-    mapped = dict(renamed(ours, vit=peer.visual is None))
-    pairs = [(n, mapped[n].double(), g.double()) for n, g in theirs.items() if g is not None]
-    worst, name = max((share(mine, g), n) for n, mine, g in pairs)
-    apart = sum((mine - g).square().sum().item() for _, mine, g in pairs)
-    whole = math.sqrt(apart / sum(g.square().sum().item() for _, _, g in pairs))
-    return worst, name, whole
+    net.train(not frozen).zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        out = net(img_BCSS, tokens_BL)
+    *_, logits_BB = cosines(*out) if isinstance(net, CLIP) else out
+    torch.autograd.backward((logits_BB * weight_BB).sum())
+    found = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
+    if isinstance(net, CLIP):
+        found = dict(renamed(found, vit="visual.class_embedding" in found))
+    net.zero_grad()
+    return (
+        {n: g for n, g in found.items() if not n.endswith("k_proj.bias")},
+        logits_BB.detach(),
+    )
+
+
+def apart(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
+    """Of all tensors as one vector: the length of the difference as a share of theirs."""
+    total = sum((ours[n].double() - g.double()).square().sum().item() for n, g in theirs.items())
+    return math.sqrt(total / sum(g.double().square().sum().item() for g in theirs.values()))
+
+
+def gradient_differences(
+    model: CLIP, peer: Peer, img_BCSS: Tensor, tokens_BL: Tensor, weight_BB: Tensor, bf16: bool
+) -> dict[str, Any]:
+    """Of the batch's statistics, and in bf16 of running ones too, beside gradients in fp32."""
+    found: dict[str, Any] = {}
+    for frozen in (False, True) if bf16 else (False,):
+        inputs = (img_BCSS, tokens_BL, weight_BB)
+        ours, _ = gradients(model, *inputs, bf16, frozen)
+        theirs, _ = gradients(peer, *inputs, bf16, frozen)
+        end = "_frozen" if frozen else ""
+        found["gradient" + end] = apart(ours, theirs)
+        if not frozen:
+            worst, name = max((share(ours[n], g), n) for n, g in theirs.items())
+            found |= {"tensor": worst, "worst": name}
+        if bf16:
+            truth, _ = gradients(peer, *inputs, bf16=False, frozen=frozen)
+            found["ours_from_fp32" + end] = apart(ours, truth)
+            found["peer_from_fp32" + end] = apart(theirs, truth)
+    return found
 
 
 def measure(
@@ -202,13 +251,17 @@ def measure(
     for row, length in zip(tokens_BL, range(context, 0, -5), strict=False):
         row[: length - 1] = torch.randint(1, vocab - 2, (length - 1,))
         row[length - 1] = vocab - 1
+    weight_BB = torch.rand(batch, batch) + 0.5
     found: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
+    signed = False
     for kind in kinds:
         wide = torch.float64 if kind == "fp64" else torch.float32
-        inputs = (model.to(wide), peer.to(wide), img_BCSS.to(wide), tokens_BL, kind == "bf16")
-        found[kind] = forward_differences(*inputs)
-        worst, name, whole = gradient_difference(*inputs)
-        found[kind] |= {"gradient": whole, "tensor": worst, "worst": name}
+        inputs = (model.to(wide), peer.to(wide), img_BCSS.to(wide), tokens_BL)
+        found[kind] = forward_differences(*inputs, bf16=kind == "bf16")
+        if not signed:
+            weight_BB *= gradients(*inputs[1:], weight_BB, bf16=False)[1].sign()
+            signed = True
+        found[kind] |= gradient_differences(*inputs, weight_BB, kind == "bf16")
     return found
 
 
@@ -221,17 +274,16 @@ def main() -> None:
     options = parser.parse_args()
     kinds = ("fp64",) if options.fp64 else KINDS
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("\nmodel", no_wrap=True)
-    names = ("image", "text", "logits", "gradient", "tensor")
-    columns = [(kind, name) for kind in kinds for name in names]
-    for kind, name in columns:
-        table.add_column(f"{kind}\n{name}", justify="right", no_wrap=True)
+    for head in ("model", "", *COLUMNS.values()):
+        table.add_column(head, justify="left" if head in ("model", "") else "right", no_wrap=True)
     results = {}
     for name in PUBLISHED if options.all else options.models:
         found = results[name] = measure(ModelConfig.model_validate({"name": name}), kinds)
-        table.add_row(name, *(f"{found[kind][key]:.1e}" for kind, key in columns))
+        for kind in kinds:
+            cells = (f"{found[kind][key]:.1e}" if key in found[kind] else "" for key in COLUMNS)
+            table.add_row(name, kind, *cells)
         print(f"{name}: measured", file=sys.stderr)
-    Console().print(table)
+    Console(width=120).print(table)
     if options.json:
         print(json.dumps(results))
 

@@ -64,6 +64,9 @@ class EvalSet:
         fingerprint: of the images, labels and captions; not of names and templates.
         train, val: other splits of the same set where a task asked for them and they exist.
             They have `train` and `val` of None.
+        folds: where the set comes in several official splits (STL-10's ten folds, UCF101's three
+            splits), one set for each, with its own `train` and `val`; the set itself is then the
+            first of them. What is reported is the mean over folds.
     """
 
     name: str
@@ -81,6 +84,7 @@ class EvalSet:
     fingerprint: str = ""
     train: EvalSet | None = field(default=None, repr=False)
     val: EvalSet | None = field(default=None, repr=False)
+    folds: tuple[EvalSet, ...] = field(default=(), repr=False)
 
 
 def name_of(path: Path) -> str:

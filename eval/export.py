@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from eval import figures, metrics, registry, stats
+from eval import figures, metrics, registry, shift_table, stats
 from eval.figures import model_of, models_of
 from eval.report import cell
 from eval.results import Stored
@@ -33,8 +33,12 @@ NAMES = {
 }  # fmt: skip
 
 
-def write_all(results: Sequence[Stored], out: Path) -> None:
-    """OUT/results.csv, results.md and report.html; the paper's sets in its order, others last."""
+def write_all(results: Sequence[Stored], out: Path, drawn: Sequence[tuple[str, str]] = ()) -> None:
+    """OUT/results.csv, results.md and report.html; the paper's sets in its order, others last.
+
+    Args:
+        drawn: captions and SVG of further figures.
+    """
     order = list(registry.read().entries)
 
     def place(stored: Stored) -> int:
@@ -44,7 +48,7 @@ def write_all(results: Sequence[Stored], out: Path) -> None:
     results = sorted(results, key=place)
     _write(out / "results.csv", benchmark_csv(results))
     _write(out / "results.md", markdown(results))
-    _write(out / "report.html", page(results))
+    _write(out / "report.html", page(results, drawn))
 
 
 def _write(path: Path, text: str) -> None:
@@ -129,6 +133,7 @@ def _rows(results: Sequence[Stored]) -> list[tuple[str, ...]]:
 
 COLUMNS = ("model", "set", "task", "metric", "%", "95% interval", "chance", "n", "protocol")
 AVERAGE_COLUMNS = ("model", "suite", "sets", "mean, %", "95%, these sets", "95%, sets like them")
+SHIFTS = "Accuracies under shifts, as in table 16; rows of the paper are marked as published."
 ABOUT = "Numbers compare only where the protocol is equal. * stands for the set in averages."
 
 
@@ -140,12 +145,24 @@ def _average_rows(results: Sequence[Stored]) -> list[tuple[str, ...]]:
     return rows
 
 
+def _shift_rows(results: Sequence[Stored]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and rows of the accuracies under shifts."""
+    table = shift_table.table(results)
+    rows = [
+        tuple(cell(column, value) for column, value in zip(table.columns, row, strict=True))
+        for row in table.rows
+    ]
+    return table.columns, rows
+
+
 def markdown(results: Sequence[Stored]) -> str:
     """All numbers, and the averages of the suite, as tables."""
     parts = [_markdown_table(COLUMNS, _rows(results)), ABOUT]
     mean_rows = _average_rows(results)
     if mean_rows:
         parts.append(_markdown_table(AVERAGE_COLUMNS, mean_rows))
+    if figures.of_task(results, "shift"):
+        parts += [SHIFTS, _markdown_table(*_shift_rows(results))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -154,16 +171,19 @@ def _markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> st
     return "\n".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in r)} |" for r in lines)
 
 
-def page(results: Sequence[Stored]) -> str:
+def page(results: Sequence[Stored], drawn: Sequence[tuple[str, str]] = ()) -> str:
     """One HTML file without scripts or addresses: tables, figures, light or dark as the reader."""
     parts = ["<h1>Evaluation</h1>", f"<p>{html.escape(', '.join(models_of(results)))}</p>"]
     mean_rows = _average_rows(results)
     if mean_rows:
         parts += ["<h2>Averages</h2>", _html_table(AVERAGE_COLUMNS, mean_rows)]
-    for caption, svg in figures.draw(results):
+    for caption, svg in (*figures.draw(results), *drawn):
         label = html.escape(caption)
         figcaption = f"<figcaption>{label}</figcaption>"
         parts.append(f'<figure role="img" aria-label="{label}">{svg}{figcaption}</figure>')
+    if figures.of_task(results, "shift"):
+        columns, shift_rows = _shift_rows(results)
+        parts += ["<h2>Shifts</h2>", f"<p>{SHIFTS}</p>", _html_table(columns, shift_rows)]
     parts += ["<h2>All numbers</h2>", f"<p>{ABOUT}</p>", _html_table(COLUMNS, _rows(results))]
     for stored in results:
         parts += _details(stored)

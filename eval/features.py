@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import PIL
@@ -39,6 +39,7 @@ from wit.errors import CheckpointError, TooManyBadSamples
 from wit.image import ImageError, decode
 
 Features = NDArray[np.float32]
+Floats = TypeVar("Floats", NDArray[np.float32], NDArray[np.float64])
 CACHE_VERSION = 2  # rises when what lies in a folder changes
 CHUNK = 1024  # images of one part: what is lost at most by a kill
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -210,15 +211,16 @@ class Encoder:
         features_ME: Features = np.concatenate(out)[place_U[first].numpy()]
         return features_ME
 
-    def cached(self, what: list[Any], build: Callable[[], Features]) -> Features:
-        """Features that depend on the checkpoint, precision and `what` (plain values) alone."""
+    def cached(self, what: list[Any], build: Callable[[], Floats]) -> Floats:
+        """What depends on the checkpoint, the precision and `what` (plain values) alone: features
+        of texts, a classifier."""
         key = fingerprint(["texts", CACHE_VERSION, self.model.fingerprint, self.precision, *what])
         folder = self.cache / key
         if not folder.is_dir():
             with _new_folder(folder) as temporary:
                 np.save(temporary / "text.npy", build())
-        features: Features = np.load(folder / "text.npy", allow_pickle=False)
-        return features
+        found: Floats = np.load(folder / "text.npy", allow_pickle=False)
+        return found
 
     def _autocast(self) -> torch.autocast:
         kind = PRECISIONS[self.precision]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from eval.features import Encoder
 
 MOST_VALIDATION_SHOTS = 4  # of a few-shot validation split
+CURVE, EFFICIENCY = "zero-shot and few-shot", "data efficiency of zero-shot"  # tables
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
     points = [(float(count), float(_of(count, found).mean())) for count in shots]
     if per_class > shots[-1]:
         points.append((per_class, full_value))
+    matched = None if zero is None else _matched(zero, points)
     chance = linear_probe.chance_of(data.metric, held.label, classes)
     missing = [count for count in config.probe.shots if count not in shots]
     return Result(
@@ -174,11 +176,11 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
         ),
         notes=(
             *(f"{count} shots left out: a class has {least} images" for count in missing),
-            *_matched(zero, points),
+            *([] if zero is None else [_note(matched)]),
         ),
         tables=(
             Table(
-                "zero-shot and few-shot",
+                CURVE,
                 ("images a class", f"{data.metric} %", "sd over draws %"),
                 (
                     *((("zero-shot", zero.value, None),) if zero else ()),
@@ -186,6 +188,7 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
                     (f"all, {per_class:.4g}", full_value, None),
                 ),
             ),
+            *([] if zero is None else [_efficiency(matched)]),
         ),
         split=data.split,
         entry=data.entry,
@@ -204,12 +207,19 @@ def _shots(train: Labelled, data: EvalSet, config: EvalConfig) -> tuple[list[int
     return shots, least
 
 
-def _matched(zero: Metric | None, points: Sequence[tuple[float, float]]) -> tuple[str, ...]:
-    if zero is None or len(points) < 2:
-        return ()
-    matched = effective_shots(zero.value, *zip(*points, strict=True))
+def _matched(zero: Metric, points: Sequence[tuple[float, float]]) -> float | None:
+    """Images of each class that a probe needs to match zero-shot."""
+    return None if len(points) < 2 else effective_shots(zero.value, *zip(*points, strict=True))
+
+
+def _note(matched: float | None) -> str:
     found = f"{matched:.2g} images a class" if matched else "no number of images tried"
-    return (f"zero-shot is matched by {found}",)
+    return f"zero-shot is matched by {found}"
+
+
+def _efficiency(matched: float | None) -> Table:
+    """The point of figure 7; no number where none that was tried is enough."""
+    return Table(EFFICIENCY, ("", "images a class"), (("as good as zero-shot", matched),))
 
 
 def _of(count: int, found: Sequence[Shot]) -> NDArray[np.float64]:

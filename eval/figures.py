@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +82,15 @@ def draw(results: Sequence[Stored]) -> list[tuple[str, str]]:
     """Caption and SVG of every figure that has something to show."""
     from eval.probe_figures import FIGURES as of_probes  # which draws with the parts above
 
-    paper, drawn = published(), []
+    paper = published()
     with matplotlib.rc_context(STYLE):
-        for figure_of, caption in (*FIGURES, *of_probes):
-            figure = figure_of(results, paper)
-            if figure is not None:
-                drawn.append((caption, svg(figure, caption)))
-    return drawn
+        return as_svg((caption, of(results, paper)) for of, caption in (*FIGURES, *of_probes))
+
+
+def as_svg(figures: Iterable[tuple[str, Figure | None]]) -> list[tuple[str, str]]:
+    """Caption and SVG of the figures that there are."""
+    with matplotlib.rc_context(STYLE):
+        return [(caption, svg(figure, caption)) for caption, figure in figures if figure]
 
 
 def svg(figure: Figure, caption: str) -> str:

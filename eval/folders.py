@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from eval.webdataset import IMAGE_EXTENSIONS
 from wit.errors import InputError
 
 FILE_EXTENSIONS = (*IMAGE_EXTENSIONS, "avif", "gif", "bmp", "tif", "tiff")  # all of wit.image
-SPLITS = ("train", "val", "valid", "validation", "test")
+SPLIT = re.compile(r"(train|val|valid|validation|test)([1-9]\d*)?")  # the number is of a fold
 SEPARATOR = "|"  # between the classes of one image in a CSV file
 TRUTH = {"label": "classification", "labels": "multilabel", "caption": "retrieval"}
 MOST_CLASSES = 100_000
@@ -26,7 +27,7 @@ def _visible(path: Path) -> list[Path]:
 def splits_of_folder(path: Path) -> list[str]:
     """The splits of a folder whose only sub-folders are splits; none for a plain class folder."""
     names = [child.name for child in _visible(path) if child.is_dir()]
-    return names if names and set(names) <= set(SPLITS) else []
+    return names if names and all(map(SPLIT.fullmatch, names)) else []
 
 
 def open_class_folder(path: Path, split: str) -> EvalSet:

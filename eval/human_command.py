@@ -14,6 +14,8 @@ from pydantic import Field
 from wit.config import Settings, load, write_json
 from wit.errors import InputError
 
+PROBABILITY = "probability of the right class"
+
 
 class HumanConfig(Settings):
     """Serve a page on which people name the pictures of a set, or analyse what they said."""
@@ -88,7 +90,7 @@ def analyse(
     for column in ("sample pictures", *human.NUMBERS):
         table.add_column(column)
     report: dict[str, Any] = {"rounds": {}}
-    model_C = None if config.model is None else model_by_class(config.model, len(classes))
+    model = {} if config.model is None else model_by_class(config.model, len(classes))
     for shots in sorted({row["shots"] for row in rows if not row["check"]}):
         answers = human.answers_of(rows, shots, len(classes))
         found = human.numbers(answers, config.resamples, config.seed)
@@ -107,15 +109,15 @@ def analyse(
         entry["answers"] = len(answers.said_A)
         entry["people"] = int(answers.person_A.max()) + 1
         by_class = human.accuracy_by_class(answers)
-        entry["by_class"] = {
-            name: None if np.isnan(v) else float(v)
-            for name, v in zip(classes, by_class, strict=True)
-        }
-        if model_C is not None:
+        entry["by_class"] = _named(classes, by_class)
+        if model:
+            entry["hardness"] = {}
+            entry["model_by_class"] = _named(classes, model[PROBABILITY])
+        for what, model_C in model.items():
             try:
-                entry["hardness"] = human.hardness(by_class, model_C)._asdict()
+                entry["hardness"][what] = human.hardness(by_class, model_C)._asdict()
             except ValueError as error:
-                entry["hardness"] = str(error)
+                entry["hardness"][what] = str(error)
         report["rounds"][str(shots)] = entry
     Console().print(table)
     checks = human.attention(rows)
@@ -127,35 +129,49 @@ def analyse(
     return report
 
 
+def _named(classes: Sequence[str], value_C: NDArray[np.float64]) -> dict[str, float | None]:
+    pairs = zip(classes, value_C, strict=True)
+    return {name: None if np.isnan(value) else float(value) for name, value in pairs}
+
+
 def _print_hardness(report: dict[str, Any]) -> None:
     for shots, entry in report["rounds"].items():
-        h = entry.get("hardness")
-        if isinstance(h, dict):
-            print(
-                f"{shots} sample pictures, accuracy by class beside the model's: r"
-                f" {h['pearson']:.2f} (p {h['pearson_p']:.2g}), Spearman {h['spearman']:.2f}"
-                f" (p {h['spearman_p']:.2g}), {h['classes']} classes"
-            )
+        for what, h in entry.get("hardness", {}).items():
+            if isinstance(h, dict):
+                print(
+                    f"{shots} sample pictures, people's accuracy by class beside the model's"
+                    f" {what}: r {h['pearson']:.2f} (p {h['pearson_p']:.2g}), Spearman"
+                    f" {h['spearman']:.2f} (p {h['spearman_p']:.2g}), {h['classes']} classes"
+                )
 
 
-def model_by_class(path: Path, classes: int) -> NDArray[np.float64]:
-    """A model's accuracy by class (C,), NaN where it has no picture.
+def model_by_class(path: Path, classes: int) -> dict[str, NDArray[np.float64]]:
+    """A model's accuracy and its mean probability of the right class (figure 16), both by class
+    (C,), NaN where it has no picture.
 
     Raises:
-        InputError: not predictions with `label` and `rank`, or of another number of classes.
+        InputError: not predictions of a classifier, or of another number of classes.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    columns = ["label", "rank", "probability"]
     try:
-        table = pq.read_table(path, columns=["label", "rank"])
+        table = pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path}: can't be read: {str(error).splitlines()[0]}") from None
-    if set(table.column_names) != {"label", "rank"}:
-        raise InputError(f"{path}: no columns label and rank; give predictions of a classifier")
-    label_N, rank_N = (table[name].to_numpy() for name in ("label", "rank"))
+    missing = [name for name in columns if name not in table.column_names]
+    if missing:
+        raise InputError(
+            f"{path}: no column {missing[0]}; give predictions of zero-shot or a probe"
+        )
+    label_N, rank_N, share_N = (table[name].to_numpy() for name in columns)
     if len(label_N) and label_N.max() >= classes:
         raise InputError(f"{path}: has class {label_N.max()}, and the set has {classes} classes")
     count_C = np.bincount(label_N, minlength=classes)
-    hits_C = np.bincount(label_N, weights=rank_N == 0, minlength=classes)
-    return np.where(count_C > 0, hits_C / np.maximum(count_C, 1), np.nan)
+
+    def mean_C(value_N: NDArray[Any]) -> NDArray[np.float64]:
+        total_C = np.bincount(label_N, weights=value_N, minlength=classes)
+        return np.where(count_C > 0, total_C / np.maximum(count_C, 1), np.nan)
+
+    return {"accuracy": mean_C(rank_N == 0), PROBABILITY: mean_C(share_N)}

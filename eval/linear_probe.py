@@ -161,6 +161,7 @@ def _predictions(
             "label": label,
             "predicted": score_NC.argmax(axis=1),
             "rank": probe.ranks(score_NC, label),
+            "probability": metrics.softmax(score_NC)[np.arange(len(label)), label],
         }
         if score_NC.shape[1] == 2:
             positive = data.positive

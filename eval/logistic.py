@@ -24,7 +24,9 @@ from torch import Tensor
 
 MEMORY = 10  # steps that L-BFGS remembers
 MAX_ITERATIONS = 1000
-TOLERANCE = 1e-6  # share of the objective by which it may be above its minimum
+TOLERANCE = 1e-8  # share of the objective by which it may be above its minimum, by estimate
+ENOUGH = 1e-6  # the same, where the precision of the numbers allows no less
+PATIENCE = 30  # steps without a nearer estimate that show it
 BLOCK_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}  # of logits held at once
 ARMIJO = 1e-4  # share of the promised decrease that a step must bring
 HALVINGS = 30  # of a step, before the end of its precision is declared
@@ -66,7 +68,7 @@ class Fit:
         objective_L: value of what was minimised.
         iterations_L: steps taken.
         gap_L: estimated distance to the minimum, as a share of the objective.
-        converged_L: whether that is within the tolerance.
+        converged_L: whether that is within the tolerance, or `ENOUGH` where no step came nearer.
     """
 
     weight_LDC: Tensor
@@ -154,7 +156,7 @@ def fit(
         solver.objective_L.cpu(),
         solver.iterations_L.cpu(),
         gap_L,
-        gap_L <= tolerance,
+        gap_L <= max(tolerance, ENOUGH),
     )
 
 
@@ -169,6 +171,7 @@ class _Solver:
         self.objective_L = torch.zeros_like(self.lambda_L)
         self.iterations_L = torch.zeros(count, dtype=torch.int64, device=device)
         self.gap_L = torch.full_like(self.lambda_L, torch.inf)
+        self.least_L, self.least_at_L = self.gap_L.clone(), self.iterations_L.clone()
         # Below this a change of the objective is rounding.
         self.noise = 10 * torch.finfo(data.x_NR.dtype).eps
 
@@ -183,7 +186,7 @@ class _Solver:
             self.w_LP[active_A], self.objective_L[active_A] = w_AP, value_A
             self.gap_L[active_A] = -promise_A / 2 / value_A.clamp(min=1e-300)
             self.iterations_L[active_A] = iteration
-            going_A = self.gap_L[active_A] > tolerance
+            going_A = (self.gap_L[active_A] > tolerance) & ~self.stalled(active_A, iteration)
             if iteration == max_iterations or not going_A.any():
                 return
             if not going_A.all():
@@ -197,6 +200,15 @@ class _Solver:
                 return
             memory = [*memory[1 - MEMORY :], _remember(next_AP - w_AP, next_slope_AP - slope_AP)]
             w_AP, slope_AP = next_AP, next_slope_AP
+
+    def stalled(self, active_A: Tensor, iteration: int) -> Tensor:
+        """Whether each is near its minimum and has come no nearer for a while: (A,)."""
+        gap_A = self.gap_L[active_A]
+        nearer_A = gap_A < self.least_L[active_A]
+        self.least_L[active_A] = torch.where(nearer_A, gap_A, self.least_L[active_A])
+        at_A = torch.where(nearer_A, iteration, self.least_at_L[active_A])
+        self.least_at_L[active_A] = at_A
+        return (gap_A <= ENOUGH) & (iteration - at_A > PATIENCE)
 
     def search(
         self, active_A: Tensor, w_AP: Tensor, step_AP: Tensor, value_A: Tensor, promise_A: Tensor

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Scores = NDArray[np.floating]
+# How often each sample counts: whole numbers in a bootstrap; a metric may weigh samples besides.
+Weights = NDArray[np.int64] | NDArray[np.float64]
 # The value of a metric when sample i counts weight_N[i] times; NaN where it isn't defined.
-Weighted = Callable[[NDArray[np.int64]], float]
+Weighted = Callable[[Weights], float]
 
 TOP_1, TOP_5, PER_CLASS = "top-1", "top-5", "mean per class"
 TOP_1_5 = "mean of top-1 and top-5"
@@ -39,7 +41,7 @@ def mean(value_N: NDArray[np.generic]) -> Weighted:
 def mean_per_class(hit_N: NDArray[np.bool_], label_N: NDArray[np.int64]) -> Weighted:
     """Mean over the classes that have samples of the accuracy in each class."""
 
-    def value(weight_N: NDArray[np.int64]) -> float:
+    def value(weight_N: Weights) -> float:
         total_C = np.bincount(label_N, weights=weight_N)
         right_C = np.bincount(label_N, weights=weight_N * hit_N)
         there_C = total_C > 0
@@ -52,7 +54,7 @@ def roc_auc(score_N: Scores, positive_N: NDArray[np.bool_]) -> Weighted:
     """Chance that a positive sample scores above a negative one, a tie counting half."""
     _, place_N = np.unique(score_N, return_inverse=True)
 
-    def value(weight_N: NDArray[np.int64]) -> float:
+    def value(weight_N: Weights) -> float:
         up_T = np.bincount(place_N, weights=weight_N * positive_N)
         down_T = np.bincount(place_N, weights=weight_N * ~positive_N)
         pairs = float(up_T.sum() * down_T.sum())
@@ -79,7 +81,7 @@ def average_precision(
     shown_N, sorted_N = truth_N[order] == 1, score_N[order]
     last_T = np.flatnonzero(np.append(sorted_N[1:] != sorted_N[:-1], True))  # of equal scores
 
-    def value(weight_N: NDArray[np.int64]) -> float:
+    def value(weight_N: Weights) -> float:
         weight_N = weight_N[order]
         all_T = np.cumsum(weight_N)[last_T]
         shown_T = np.cumsum(weight_N * shown_N)[last_T]
@@ -106,7 +108,7 @@ def mean_average_precision(
         for c in range(score_NC.shape[1])
     ]
 
-    def value(weight_N: NDArray[np.int64]) -> float:
+    def value(weight_N: Weights) -> float:
         values = [one for one in (each(weight_N) for each in each_C) if not np.isnan(one)]
         return float(np.mean(values)) if values else float("nan")
 

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eval import fits
+from eval.fewshot import CURVE, EFFICIENCY
 from eval.figures import INK, MUTED, SERIES, Draw, model_of, models_of, of_task, title_of
 from eval.results import Stored
 
@@ -66,7 +67,7 @@ def few_shots(results: Sequence[Stored], paper: Mapping[str, Any]) -> Figure | N
     figure = Figure(figsize=(6, 4))
     axes = figure.subplots()
     for i, (model, found) in enumerate(by_model.items()):
-        rows = [{str(row[0]): row[1] for row in found[n].data["tables"][0]["rows"]} for n in names]
+        rows = [{str(row[0]): row[1] for row in _rows(found[n], CURVE)} for n in names]
         shots = sorted({int(key) for row in rows for key in row if key.isdigit()})
         shots = [count for count in shots if all(str(count) in row for row in rows)]
         values = [100 * np.mean([row[str(count)] for row in rows]) for count in shots]
@@ -79,6 +80,61 @@ def few_shots(results: Sequence[Stored], paper: Mapping[str, Any]) -> Figure | N
     axes.set_xscale("log", base=2)
     axes.set_xlabel("training images of a class")
     axes.set_ylabel(f"mean score over {len(names)} sets, %")
+    _legend(axes)
+    return figure
+
+
+def efficiency(results: Sequence[Stored], paper: Mapping[str, Any]) -> Figure | None:
+    """Images of a class at which a probe is as good as zero-shot, by set (figure 7)."""
+    points = [
+        (title_of(stored), model_of(stored), row[1])
+        for stored in of_task(results, "fewshot")
+        for row in _rows(stored, EFFICIENCY)
+        if row[1] is not None
+    ]
+    if not points:
+        return None
+    names = list(dict.fromkeys(name for name, _, _ in points))
+    models = list(dict.fromkeys(model for _, model, _ in points))
+    figure = Figure(figsize=(7, 1.0 + 0.3 * len(names)))
+    axes = figure.subplots()
+    for i, model in enumerate(models):
+        mine = [(images, names.index(name)) for name, of, images in points if of == model]
+        middle = np.median([images for images, _ in mine])
+        mean = np.mean([images for images, _ in mine])
+        axes.plot(*zip(*mine, strict=True), "o", color=SERIES[i % len(SERIES)], ls="none",
+                  label=f"{model}: median {middle:.2g}, mean {mean:.2g}")  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel("training images of a class that match zero-shot (published: median 5.4)")
+    _legend(axes)
+    return figure
+
+
+def against_probes(results: Sequence[Stored], paper: Mapping[str, Any]) -> Figure | None:
+    """Zero-shot of the first model less the probe of others, such as ResNet-50 (figure 5)."""
+    zero, full = _by_model(results, "zeroshot"), _by_model(results, "probe")
+    if not zero:
+        return None
+    model, scores = next(iter(zero.items()))
+    others = {m: found for m, found in full.items() if m != model and found.keys() & scores.keys()}
+    if not others:
+        return None
+    names = sorted({name for found in others.values() for name in found.keys() & scores.keys()})
+    figure = Figure(figsize=(7, 1.0 + 0.3 * len(names)))
+    axes = figure.subplots()
+    axes.axvline(0, color=MUTED, lw=0.8)
+    for i, (other, found) in enumerate(others.items()):
+        shared = [name for name in names if name in found]
+        gain = [100 * (scores[n].main["value"] - found[n].main["value"]) for n in shared]
+        wins = sum(value > 0 for value in gain)
+        axes.plot(gain, [names.index(name) for name in shared], "o", ls="none",
+                  color=SERIES[i % len(SERIES)],
+                  label=f"less the probe of {other}: above on {wins} of {len(shared)}")  # fmt: skip
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel(f"zero-shot of {model}, difference in points")
     _legend(axes)
     return figure
 
@@ -189,6 +245,12 @@ def _by_model(results: Sequence[Stored], task: str) -> dict[str, dict[str, Store
     return found
 
 
+def _rows(stored: Stored, title: str) -> list[list[Any]]:
+    """The rows of one of a result's tables; none where it has no such table."""
+    found = (table["rows"] for table in stored.data["tables"] if table["title"] == title)
+    return next(found, [])
+
+
 def _line(
     axes: Axes, fit: fits.Line, x_N: fits.Floats, colour: str, label: str | None = None
 ) -> None:
@@ -206,8 +268,10 @@ def _legend(axes: Axes) -> None:
 
 
 FIGURES: list[tuple[Draw, str]] = [
+    (against_probes, "Zero-shot against the probes of other models (cf. figure 5)"),
     (supervised, "Zero-shot against fully supervised (cf. figure 8)"),
     (few_shots, "Zero-shot against few-shot probes (cf. figure 6)"),
+    (efficiency, "Data efficiency of zero-shot (cf. figure 7)"),
     (suite_scaling, "Error of the suite and compute (cf. figure 9)"),
     (transfer, "Transfer against the ImageNet score (cf. figure 12)"),
     (shifts, "Accuracy under shifts (cf. figure 13)"),

@@ -45,6 +45,11 @@ class Entry(Section):
     """Images for training, validation included."""
     test: int | None = Field(None, ge=1)
     """Images that are evaluated."""
+    fold_train: list[int] = Field(default=[])
+    """Images for training in each fold, validation included, where the paper reports the mean over
+    several official splits."""
+    fold_test: list[int] = Field(default=[])
+    """Images that are evaluated in each fold, where that differs."""
     metric: Metric = "top-1"
     """The number that is reported."""
     names: str | None = None
@@ -150,7 +155,30 @@ def apply(registry: Registry, data: EvalSet) -> EvalSet:
     name = registry.match(data.name)
     if name is None:
         return data
-    entry = registry.entries[name]
+    if data.folds:
+        entry = registry.entries[name]
+        parts = tuple(
+            _applied(name, _of_fold(entry, data, i), registry, fold)
+            for i, fold in enumerate(data.folds)
+        )
+        return replace(parts[0], split=data.split, folds=parts)
+    return _applied(name, registry.entries[name], registry, data)
+
+
+def _of_fold(entry: Entry, data: EvalSet, i: int) -> Entry:
+    """The entry with the counts of one fold."""
+    where = f"{data.path}: {entry.title}"
+    published = entry.fold_train
+    if published and len(published) != len(data.folds):
+        raise InputError(f"{where} comes in {len(published)} folds, and this has"
+                         f" {len(data.folds)}; --protocol own evaluates it as it is")  # fmt: skip
+    if not published:
+        return entry
+    test = entry.fold_test[i] if entry.fold_test else entry.test
+    return entry.model_copy(update={"train": published[i], "test": test})
+
+
+def _applied(name: str, entry: Entry, registry: Registry, data: EvalSet) -> EvalSet:
     own = "; --protocol own evaluates it as it is"
     where = f"{data.path}: {entry.title}"
     if data.kind != entry.kind:

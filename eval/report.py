@@ -174,18 +174,19 @@ def print_table(results: Iterable[Result], console: Console) -> None:
     for result in results:
         for extra in result.tables:
             if extra.shown:
-                console.print(_grid(f"{result.set}: {extra.title}", extra))
+                console.print(grid(f"{result.set}: {extra.title}", extra))
         for note in result.notes:
             console.print(f"{result.set}: {note}", highlight=False, markup=False)
 
 
-def _grid(title: str, table: Table) -> Grid:
-    grid = Grid(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
+def grid(title: str, table: Table) -> Grid:
+    """A table to print."""
+    made = Grid(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
     for i, column in enumerate(table.columns):
-        grid.add_column(column, justify="right" if i else "left", overflow="fold")
+        made.add_column(column, justify="right" if i else "left", overflow="fold")
     for row in table.rows:
-        grid.add_row(*(cell(c, value) for c, value in zip(table.columns, row, strict=True)))
-    return grid
+        made.add_row(*(cell(c, value) for c, value in zip(table.columns, row, strict=True)))
+    return made
 
 
 def cell(column: str, value: Any) -> str:

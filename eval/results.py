@@ -6,7 +6,7 @@ Shapes: N samples or queries, C classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from eval import metrics
-from eval.metrics import Weighted
+from eval.metrics import Weighted, Weights
 from wit.errors import InputError
 
 RECALL_AT = (1, 5, 10)
@@ -106,59 +106,105 @@ class Measures:
 
 
 def measures(stored: Stored, keep: NDArray[np.str_] | None = None) -> Measures:
+    """What the predictions of a result say; see `measures_of`."""
+    positive = stored.data["protocol"].get("positive", 1)
+    return measures_of(stored.predictions, stored.data["metrics"], positive, keep)
+
+
+def measures_of(
+    table: pa.Table,
+    wanted: Collection[str],
+    positive: int = 1,
+    keep: NDArray[np.str_] | None = None,
+) -> Measures:
     """What predictions of a known form say.
 
+    Those of several folds have a column `fold`; a metric is then its mean over folds.
+
     Args:
+        wanted: names of the metrics.
+        positive: the class whose score ROC AUC ranks.
         keep: keys to use, in this order; all by default.
 
     Returns:
         No metric at all for predictions of another form.
     """
-    table = stored.predictions
     columns = set(table.column_names)
     keys = _keys(table)
     order = np.arange(len(keys))
     if keep is not None:
         place = {key: i for i, key in enumerate(keys)}
         order = np.array([place[key] for key in keep], np.int64)
-    key_N = np.array(keys)[order]
+    table = table.take(order)
     cluster = next((name for name in ("image", "group") if name in columns), None)
     cluster_N = np.arange(len(order))
     if cluster is not None:
-        _, cluster_N = np.unique(table[cluster].to_numpy()[order], return_inverse=True)
+        _, cluster_N = np.unique(table[cluster].to_numpy(), return_inverse=True)
+    if "fold" in columns:
+        values, hits = _mean_over_folds(table, positive), dict[str, NDArray[np.bool_]]()
+    else:
+        values, hits = _values(table, positive)
+    return Measures(
+        np.array(keys)[order],
+        cluster_N,
+        {name: value for name, value in values.items() if name in wanted},
+        {name: h for name, h in hits.items() if name in wanted and cluster is None},
+    )
+
+
+def _values(
+    table: pa.Table, positive: int
+) -> tuple[dict[str, Weighted], dict[str, NDArray[np.bool_]]]:
+    """Metrics of one split, and those of them that are shares of hits."""
+    columns = set(table.column_names)
     values: dict[str, Weighted] = {}
     hits: dict[str, NDArray[np.bool_]] = {}
     if {"truth", "score"} <= columns:
-        truth_NC = np.stack(table["truth"].to_numpy()).astype(np.int64)[order]
-        score_NC = np.stack(table["score"].to_numpy())[order]
+        truth_NC = np.stack(table["truth"].to_numpy()).astype(np.int64)
+        score_NC = np.stack(table["score"].to_numpy())
         for name in (metrics.MAP_11, metrics.MAP):
             eleven = name == metrics.MAP_11
             values[name] = metrics.mean_average_precision(score_NC, truth_NC, eleven)
     elif {"direction", "rank"} <= columns:
-        values = _recalls(table["direction"].to_numpy()[order], table["rank"].to_numpy()[order])
+        values = _recalls(table["direction"].to_numpy(), table["rank"].to_numpy())
     elif {"label", "rank"} <= columns:
-        label_N, rank_N = (table[name].to_numpy()[order] for name in ("label", "rank"))
+        label_N, rank_N = (table[name].to_numpy() for name in ("label", "rank"))
         values, hits = _classification(label_N, rank_N)
-        if cluster is not None:
-            hits = {}
         if "positive" in columns:
-            positive_N = label_N == stored.data["protocol"]["positive"]
-            score_N = table["positive"].to_numpy()[order]
-            values[metrics.ROC_AUC] = metrics.roc_auc(score_N, positive_N)
-    wanted = stored.data["metrics"]
-    return Measures(
-        key_N,
-        cluster_N,
-        {name: value for name, value in values.items() if name in wanted},
-        {name: hit_N for name, hit_N in hits.items() if name in wanted},
-    )
+            score_N = table["positive"].to_numpy()
+            values[metrics.ROC_AUC] = metrics.roc_auc(score_N, label_N == positive)
+    return values, hits
+
+
+def _mean_over_folds(table: pa.Table, positive: int) -> dict[str, Weighted]:
+    fold_N = table["fold"].to_numpy()
+    parts = []
+    for fold in np.unique(fold_N):
+        row_M = np.flatnonzero(fold_N == fold)
+        parts.append((row_M, _values(table.take(row_M).drop_columns("fold"), positive)[0]))
+
+    def mean_of(name: str) -> Weighted:
+        def value(weight_N: Weights) -> float:
+            """Of the folds of which a resample has samples."""
+            drawn = [(values[name], weight_N[row_M]) for row_M, values in parts]
+            return float(
+                np.mean([metric(weight_M) for metric, weight_M in drawn if weight_M.any()])
+            )
+
+        return value
+
+    return {name: mean_of(name) for name in parts[0][1]}
 
 
 def _keys(table: pa.Table) -> list[str]:
     if "direction" in table.column_names:
         sides, queries = table["direction"].to_pylist(), table["query"].to_pylist()
         return [f"{side}\t{query}" for side, query in zip(sides, queries, strict=True)]
-    return [str(key) for key in table["key"].to_pylist()]
+    keys = [str(key) for key in table["key"].to_pylist()]
+    if "fold" in table.column_names:
+        folds = table["fold"].to_pylist()
+        return [f"{fold}\t{key}" for fold, key in zip(folds, keys, strict=True)]
+    return keys
 
 
 def _classification(

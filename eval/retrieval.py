@@ -21,6 +21,7 @@ from eval import metrics, stats, task
 from eval.config import EvalConfig
 from eval.evalset import EvalSet
 from eval.features import Encoder, Features
+from eval.metrics import Weights
 from eval.prompts import fill
 from eval.report import Metric, Result
 from eval.results import RECALL_AT
@@ -183,7 +184,7 @@ def _mean_recall(
     owner_Q = np.concatenate([np.arange(images), owner_M])
     image_Q = np.arange(len(hit_Q)) < images
 
-    def value(weight_Q: NDArray[np.int64]) -> float:
+    def value(weight_Q: Weights) -> float:
         hits_Q = weight_Q * hit_Q
         to_text = hits_Q[image_Q].sum() / weight_Q[image_Q].sum()
         to_image = hits_Q[~image_Q].sum() / weight_Q[~image_Q].sum()

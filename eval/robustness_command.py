@@ -20,9 +20,9 @@ class RobustnessConfig(Settings):
 
     runs: CliPositionalArg[list[Path]]
     """run directories, or folders of results"""
-    standard: Path
+    standard: Path | None = None
     """CSV file of standard models: columns model, set, reference, shifted; accuracies in per cent,
-    the reference's on the classes of the shifted set."""
+    the reference's on the classes of the shifted set. Without it, accuracies alone (table 16)."""
     out: Path = Path("data/report")
     """Folder for robustness.json."""
     resamples: int = Field(2000, ge=100)
@@ -39,13 +39,21 @@ def main(argv: Sequence[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from eval import figures, fits, results, robustness
+    from eval import figures, fits, results, robustness, shift_table
+    from eval.report import grid
     from eval.shift import FITTED, NAMES, OWN, SUBSET
 
+    found = figures.of_task([one for run in config.runs for one in results.load(run)], "shift")
+    if not found:
+        raise InputError(f"{config.runs[0]}: no result of task shift; run `wit eval --task shift`")
+    accuracies = shift_table.table(found)
+    console = Console()
+    console.print(grid("accuracy under shifts, in per cent (table 16)", accuracies))
+    if config.standard is None:
+        return 0
     standard = read_standard(config.standard)
     rows = []
-    found = [stored for run in config.runs for stored in results.load(run)]
-    for stored in figures.of_task(found, "shift"):
+    for stored in found:
         name = figures.title_of(stored)
         if len(standard.get(name, ())) < 3:
             have = ", ".join(sorted(standard)) or "none"
@@ -64,8 +72,6 @@ def main(argv: Sequence[str]) -> int:
             if way in metrics:
                 one = robustness.effective(line, reference, metrics[way]["value"])
                 rows.append((figures.model_of(stored), name, way, one))
-    if not rows:
-        raise InputError(f"{config.runs[0]}: no result of task shift; run `wit eval --task shift`")
     table = Table(title="effective robustness, in per cent", title_justify="left", box=SIMPLE)
     for column in ("model", "set", "classifier"):
         table.add_column(column, overflow="fold")
@@ -75,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
         shares = (one.reference, one.shifted, one.expected, one.effective)
         band = f"{100 * one.interval.low:.1f} – {100 * one.interval.high:.1f}"
         table.add_row(model, name, way, *(f"{100 * share:.1f}" for share in shares), band)
-    Console().print(table)
+    console.print(table)
     config.out.mkdir(parents=True, exist_ok=True)
     kept = [
         {

@@ -41,7 +41,7 @@ def evaluate_all(config: EvalConfig) -> int:
     # Torch is imported here, after the options are known to be right.
     from rich.console import Console
 
-    from eval import export, extractors, report, task
+    from eval import export, extractors, report, shift, task
     from eval import results as stored
     from eval.features import Encoder
     from train.dist import World, world
@@ -58,10 +58,14 @@ def evaluate_all(config: EvalConfig) -> int:
             world=processes,
         )
         encoder = extractors.encoder(config, processes.device, make)
-        for data, _ in opened:
-            for part in (data, data.train, data.val):
-                if part is not None:
-                    encoder.images(part)
+        needed = [data for data, _ in opened]
+        if "shift" in config.task:
+            needed.append(shift.reference_of(config))
+        for data in needed:
+            for fold in data.folds or (data,):
+                for part in (fold, fold.train, fold.val):
+                    if part is not None:
+                        encoder.images(part)
         if not processes.main:
             return 0
     encoder = replace(encoder, world=World(0, 1, processes.device))
@@ -108,7 +112,8 @@ def _open_sets(config: EvalConfig) -> list[tuple[EvalSet, list[str]]]:
         if config.protocol == "paper":
             data = registry.apply(known, data)
         if templates and data.kind != "retrieval":
-            data = replace(data, templates=templates)
+            folds = tuple(replace(fold, templates=templates) for fold in data.folds)
+            data = replace(data, templates=templates, folds=folds)
         names = task.chosen(data.kind, config.task)
         if not names:
             tasks = ", ".join(config.task)

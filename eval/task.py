@@ -8,6 +8,7 @@ and a row in `TASKS`. It is imported only when it is called, so this table costs
 
 - `data` is the split that is evaluated; `data.train` and `data.val` are there if the row's
   `splits` names them and the set has them. A task that can't do without one raises InputError.
+  Of a set in folds, `run` is called for each fold, and eval/folds.py takes the mean.
   Whatever is chosen (a penalty, a shot, a prompt) is chosen on those, never on `data`.
 - `encoder.images(data)` and `encoder.images(data.train)` are cached features, before and after
   the projection; `encoder.texts` and `encoder.cached` are for texts. A task encodes no image
@@ -61,6 +62,7 @@ TASKS = {
     "shift": Task("eval.shift", ("classification",)),
     "lexicon": Task("eval.lexicon", ("classification",)),
     "frames": Task("eval.frames", ("classification",)),
+    "actions": Task("eval.actions", ("classification",)),
     "geolocation": Task("eval.geolocation", ("classification", "retrieval"), ("train",)),
     "bias": Task("eval.bias", ("classification",)),
     "fewshot": Task("eval.fewshot", ("classification",), ("train", "val")),
@@ -90,9 +92,24 @@ def evaluate(
     Args:
         model: what to record about the checkpoint.
     """
+    from eval import folds
+
     run: Run = importlib.import_module(TASKS[name].module).run
-    result = run(data, encoder, config)
+    parts = _folds(name, data)
+    if len(parts) > 1:
+        found = [run(part, encoder, config) for part in parts]
+        result = folds.mean(found, parts, config.resamples, config.seed)
+    else:
+        result = run(parts[0], encoder, config)
     return replace(result, model=model, split=data.split, entry=data.entry, group=data.group)
+
+
+def _folds(name: str, data: EvalSet) -> tuple[EvalSet, ...]:
+    """The folds that the task is run on: one, where it sees nothing that differs between them."""
+    folds = data.folds or (data,)
+    if not TASKS[name].splits and len({fold.fingerprint for fold in folds}) == 1:
+        return folds[:1]
+    return folds
 
 
 def protocol(name: str, data: EvalSet, encoder: Encoder) -> dict[str, Any]:

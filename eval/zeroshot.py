@@ -95,6 +95,22 @@ def classify(image_NE: Features, class_CE: Features, label_N: NDArray[np.int64])
     return Predictions(np.concatenate(ranks), np.concatenate(bests), np.concatenate(scores))
 
 
+def right_probability(
+    image_NE: Features, class_CE: Features, label_N: NDArray[np.int64], scale: float
+) -> NDArray[np.float64]:
+    """The right class' share of the softmax over classes, for each image (N,).
+
+    Args:
+        scale: what cosines are multiplied by before the softmax.
+    """
+    found_N = np.empty(len(label_N))
+    for start in range(0, len(label_N), BLOCK):
+        label_B = label_N[start : start + BLOCK]
+        share_BC = metrics.softmax(scale * (image_NE[start : start + BLOCK] @ class_CE.T))
+        found_N[start : start + BLOCK] = share_BC[np.arange(len(label_B)), label_B]
+    return found_N
+
+
 def best_renaming(
     label_N: NDArray[np.int64], said_N: NDArray[np.int64], classes: int
 ) -> tuple[float, float]:
@@ -281,6 +297,7 @@ class _Classification(_Judge):
             "predicted": said.best_N,
             "rank": said.rank_N,
             "score": said.score_N,
+            "probability": right_probability(self.image_NE, class_CE, label_N, self.scale),
         }
         if len(class_CE) == 2:
             columns["positive"] = self._positive(class_CE)

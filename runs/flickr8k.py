@@ -1,6 +1,8 @@
-"""Part of runs/flickr8k.sh: prepare a folder of captioned photographs, and serve it.
+"""Part of runs/flickr8k.sh and flickr8k-eval.sh: prepare captioned photographs, and serve them.
 
     flickr8k.py prepare PHOTOS OUT   metadata.parquet (train) and retrieval/ (val) in OUT
+    flickr8k.py split CLASSES FILE   a CSV file over a folder of class folders: of each class, three
+                                     fifths to train on and two to test, by the names' hashes
     flickr8k.py serve PHOTOS PORT    photographs over HTTP on a free loopback port, which is
                                      written to the file PORT; stop it with a signal
 
@@ -10,6 +12,9 @@ strings) and split (train or val).
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import os
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -62,6 +67,26 @@ def samples(photos: Path, rows: list[dict[str, object]]) -> Iterator[Sample]:
         yield Sample(f"s{i:07d}", image, "jpg", "\n".join(row["captions"]))
 
 
+def _hash(path: Path) -> bytes:
+    return hashlib.sha256(path.name.encode()).digest()
+
+
+def split(classes: Path, file: Path) -> None:
+    """Write an evaluation set with training data out of pictures that have none."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for folder in sorted(path for path in classes.iterdir() if path.is_dir()):
+        pictures = sorted((p for p in folder.iterdir() if p.name[0] != "."), key=_hash)
+        for i, picture in enumerate(pictures):
+            part = "train" if 5 * i < 3 * len(pictures) else "test"
+            rows.append((os.path.relpath(picture, file.parent), folder.name, part))
+    temporary = file.with_name(file.name + ".tmp")
+    with temporary.open("w", encoding="utf-8", newline="") as out:
+        csv.writer(out).writerows([("image", "label", "split"), *rows])
+    temporary.replace(file)
+    print(f"{file}: {len(rows):,} pictures of {len({row[1] for row in rows})} classes")
+
+
 class Handler(SimpleHTTPRequestHandler):
     """The files of one folder, with connections kept open and no log line for each."""
 
@@ -81,7 +106,7 @@ def serve(photos: Path, port_file: Path) -> None:
 
 
 def main(argv: list[str]) -> None:
-    commands = {"prepare": prepare, "serve": serve}
+    commands = {"prepare": prepare, "split": split, "serve": serve}
     if len(argv) != 3 or argv[0] not in commands:
         sys.exit(__doc__)
     commands[argv[0]](Path(argv[1]), Path(argv[2]))

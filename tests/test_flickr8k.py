@@ -52,6 +52,21 @@ def test_prepare(photos, tmp_path):
     assert sample.read() == (photos / "images" / "1.jpg").read_bytes()
 
 
+def test_split(photos, tmp_path):
+    classes, file = tmp_path / "classes", tmp_path / "out" / "shades.csv"
+    for name in ("dark", "light"):
+        (classes / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (8, 8), (i, i, i)).save(classes / name / f"{i}.png")
+    subprocess.run(command("split", classes, file), env=environment(), check=True)
+    data = open_set(file, "test", ("train",))
+    assert data.classes == ("dark", "light")
+    assert (len(data.train.samples), len(data.samples)) == (12, 8)
+    for part, each in ((data, 4), (data.train, 6)):
+        assert [sample.label for sample in part.samples].count(0) == each
+    assert not {s.key for s in data.samples} & {s.key for s in data.train.samples}
+
+
 def test_serve(photos, tmp_path):
     port = tmp_path / "port"
     with subprocess.Popen(command("serve", photos, port), env=environment()) as server:

@@ -192,13 +192,25 @@ def test_people_beside_a_model(data, split_set, run, tmp_path, capsys):
     assert kept["accuracy on guesses"]["value"] == 1
     assert (kept["answers"], kept["people"]) == (36, 2)
     rows = pq.read_table(model).to_pandas()
-    by_class = (rows["rank"] == 0).groupby(rows["label"]).mean()
-    if by_class.nunique() > 1:
-        expected = np.corrcoef(by_class, [kept["by_class"][name] for name in data.classes])[0, 1]
-        assert kept["hardness"]["pearson"] == pytest.approx(expected)
-        assert "Spearman" in shown
+    people = [kept["by_class"][name] for name in data.classes]
+    by_class = rows.groupby("label")["probability"].mean()
+    expected = np.corrcoef(by_class, people)[0, 1]
+    hardness = kept["hardness"]["probability of the right class"]
+    assert hardness["pearson"] == pytest.approx(expected)
+    assert "the model's probability of the right class: r" in " ".join(shown.split())
+    by_rank = (rows["rank"] == 0).groupby(rows["label"]).mean()
+    hardness = kept["hardness"]["accuracy"]
+    if by_rank.nunique() > 1:
+        assert hardness["pearson"] == pytest.approx(np.corrcoef(by_rank, people)[0, 1])
     else:
-        assert "three classes that differ" in kept["hardness"]
+        assert "three classes that differ" in hardness
+    page = tmp_path / "report"
+    main(["report", str(run), f"--human={out / 'human.json'}", f"--out={page}"])
+    drawn = (page / "report.html").read_text()
+    assert "People and a model by class (cf. figure 16)" in drawn
+    assert f"people, 2 sample pictures: r {expected:.2f}" in drawn
+    with pytest.raises(InputError, match="has no rounds"):
+        main(["report", str(run), f"--human={out / 'study.json'}", f"--out={page}"])
     with pytest.raises(InputError, match="can't be read"):
         main([*arguments, "--model=none.parquet"])
 

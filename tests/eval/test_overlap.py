@@ -117,6 +117,11 @@ def test_the_command_on_a_real_result(run, split_set, pairs, tmp_path, capsys):
     assert (found["images"], found["overlapping"]) == (18, 3)
     assert found["accuracy_overlap"] == pytest.approx(hit_N[:3].mean())
     assert found["accuracy_clean"] == pytest.approx(hit_N[3:].mean())
+    page = tmp_path / "report"
+    main(["report", str(run), f"--overlap={out / 'overlap.json'}", f"--out={page}"])
+    drawn = (page / "report.html").read_text()
+    assert "Overlap and accuracy (cf. figure 17)" in drawn
+    assert ">walls<" in drawn.split("cf. figure 17")[1]
     # the same from the table of a catalogue
     file = tmp_path / "corpus.duckdb"
     with duckdb.connect(str(file)) as con:

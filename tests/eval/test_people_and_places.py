@@ -8,72 +8,10 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from scipy.stats import chi2_contingency
 
-from eval import bias, frames, geolocation, task
-from eval.config import EvalConfig
-from eval.features import Encoder
-from eval.sets import open_set
+from eval import bias, frames, geolocation
 from wit.errors import InputError
-from wit.image import to_square
-from wit.tokenizer import Tokenizer
-
-WORDS = ("red", "green", "blue")
-
-
-class ColourModel:
-    image_size, step, fingerprint, logit_scale = 8, 0, "colours", 10.0
-    device = torch.device("cpu")
-
-    def __init__(self):
-        self.tokenizer = Tokenizer.train(["red green blue"] * 9, 600)
-        self.meaning_V3 = torch.zeros(self.tokenizer.vocab_size, 3)
-        for i, word in enumerate(WORDS):
-            (token,) = self.tokenizer.ids([word])[0]
-            self.meaning_V3[token, i] = 2.0
-
-    def preprocess(self, image):
-        return to_square(image, self.image_size).transpose(2, 0, 1)
-
-    def tokenize(self, texts):
-        return torch.from_numpy(self.tokenizer.encode(texts, 24))
-
-    def image_features(self, img_BCHW):
-        pre_BD = img_BCHW.float().mean(dim=(2, 3))
-        return pre_BD, pre_BD / 50
-
-    def encode_text(self, tokens_BL):
-        return self.meaning_V3[tokens_BL].sum(dim=1) + 0.01
-
-
-@pytest.fixture
-def table(tmp_path, png):
-    """Writes a CSV set: rows of a colour and columns; returns its path."""
-
-    def write(rows, name="people"):
-        columns = list(rows[0][1])
-        lines = [",".join(["image", *columns])]
-        for i, (colour, values) in enumerate(rows):
-            (tmp_path / f"{name}{i}.png").write_bytes(png(colour))
-            lines.append(",".join([f"{name}{i}.png", *(values[c] for c in columns)]))
-        path = tmp_path / f"{name}.csv"
-        path.write_text("\n".join(lines))
-        return path
-
-    return write
-
-
-@pytest.fixture
-def evaluate(tmp_path):
-    encoder = Encoder(ColourModel(), tmp_path / "cache", 16, max_pixels=10**6, max_bad=0)
-
-    def run(name, path, **settings):
-        config = EvalConfig(set=[path], **settings)
-        data = open_set(path, "test", task.TASKS[name].splits)
-        return task.evaluate(name, data, encoder, config, {})
-
-    return run
 
 
 def value(result, name):

@@ -34,7 +34,7 @@ def text(figure):
 
 def test_nothing_to_draw_gives_no_figure(tmp_path):
     rows = stored(tmp_path, result("retrieval", "x", 0.5))
-    assert [figure_of(rows, PAPER) for figure_of, _ in probe_figures.FIGURES] == [None] * 5
+    assert [figure_of(rows, PAPER) for figure_of, _ in probe_figures.FIGURES] == [None] * 7
 
 
 def test_zero_shot_against_supervised_gives_r_and_slope(tmp_path):
@@ -83,6 +83,26 @@ def test_few_shot_curves_of_two_models(tmp_path):
     assert "small (a, step 7): zero-shot" in drawn
     assert "small (b, step 7): probe" in drawn
     assert "small (b, step 7): zero-shot" not in drawn
+
+
+def test_data_efficiency_has_median_and_mean(tmp_path):
+    rows = []
+    for name, images in (("s", 0.9), ("t", 4.0), ("u", 64.0), ("v", None)):
+        table = {"title": "data efficiency of zero-shot", "rows": [["as good", images]]}
+        rows.append(result("fewshot", name, 0.6, tables=[table]))
+    drawn = text(probe_figures.efficiency(stored(tmp_path, *rows), PAPER))
+    assert "small (a, step 7): median 4, mean 23" in drawn
+    assert "<!-- u -->" in drawn
+    assert "<!-- v -->" not in drawn  # no number of images was enough there
+
+
+def test_zero_shot_less_the_probe_of_another_model(tmp_path):
+    zero = [result("zeroshot", name, 0.6) for name in ("s", "t", "u")]
+    own = [result("probe", "s", 0.9)]
+    other = [result("probe", name, v, "rn50") for name, v in (("s", 0.5), ("t", 0.7))]
+    drawn = text(probe_figures.against_probes(stored(tmp_path, *zero, *own, *other), PAPER))
+    assert "less the probe of small (rn50, step 7): above on 1 of 2" in drawn
+    assert probe_figures.against_probes(stored(tmp_path, *zero, *own), PAPER) is None
 
 
 @pytest.fixture
