@@ -316,7 +316,7 @@ class TrainConfig(Settings):
     gradient_checkpointing: bool = False
     """Keep the input of each block alone for the backward pass and compute the rest anew: a
     fraction of the memory, a third more operations, the same numbers."""
-    pack: bool = False
+    pack: bool = True
     """Leave the padding of captions out of the text tower: fewer operations where lengths differ,
     the same numbers up to rounding. Has no effect in a compiled model."""
     init: Path | None = None

@@ -27,6 +27,7 @@ from train.captions import Captions
 from train.config import TrainConfig, identity
 from train.data import Batch, Loader
 from train.dist import World, world
+from train.memory import keep_freed
 from train.log import Log
 from train.model import CLIP
 from train.model.predictive import new_model
@@ -77,6 +78,8 @@ def train(config: TrainConfig) -> int:
     """
     if config.loop.threads:
         torch.set_num_threads(config.loop.threads)
+        if here.device.type == "cpu":
+            keep_freed()
     with world(config.device) as here, _locked(config.run, here), _sigterm() as stop:
         if config.batch % here.size:
             raise ConfigError(f"batch = {config.batch} can't be divided by {here.size} processes")
