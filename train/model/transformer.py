@@ -44,7 +44,8 @@ class _QuickGELU(torch.autograd.Function):
         x, gate = ctx.saved_tensors
         through_gate = grad * x
         torch.ops.aten.sigmoid_backward.grad_input(through_gate, gate, grad_input=through_gate)
-        return (grad * gate).add_(through_gate.mul_(1.702))
+        out: Tensor = (grad * gate).add_(through_gate.mul_(1.702))
+        return out
 
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
