@@ -91,6 +91,8 @@ def train(config: TrainConfig) -> int:
             raise ConfigError(
                 "compile and gradient_checkpointing exclude each other in a ResNet: leave out one"
             )
+        if config.compile and config.parallel == "fsdp" and here.size > 1:
+            raise ConfigError("compile and parallel = fsdp exclude each other: leave out one")
         refuse_other_config(config)
         log = Log(config, here.rank)
 

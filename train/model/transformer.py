@@ -157,10 +157,11 @@ class Block(nn.Module):
     def one(
         self, x_BND: Tensor, at_B: Tensor, causal: bool, packing: Packing | None = None
     ) -> Tensor:
-        """What `forward` gives for token `at_B[b]` of each sequence b: (B, D)."""
+        """What `forward` gives for token `at_B[b]` of each sequence b: (B, 1, D)."""
         attended_B1D = self.attn.one(self.ln_1(x_BND), at_B, causal, packing)
         x_B1D = take(x_BND, at_B, packing) + self._drop(attended_B1D)
-        return (x_B1D + self._drop(self.mlp(self.ln_2(x_B1D)))).squeeze(1)
+        out: Tensor = x_B1D + self._drop(self.mlp(self.ln_2(x_B1D)))
+        return out
 
 
 class Transformer(nn.Module):
@@ -204,4 +205,4 @@ class Transformer(nn.Module):
         for block in first:
             x_BND = self._run(block, x_BND, causal, packing)
         assert isinstance(last, Block)
-        return last.one(x_BND, at_B, causal, packing)
+        return last.one(x_BND, at_B, causal, packing).squeeze(1)
