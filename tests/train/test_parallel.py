@@ -66,6 +66,19 @@ def port() -> int:
 
 
 def process(rank: int, configs: list[tuple[str, TrainConfig]], ports: list[int], gate: Any) -> None:
+    """All runs, or none of the others waits for this rank."""
+    finished = False
+    try:
+        take_part(rank, configs, ports, gate)
+        finished = True
+    finally:
+        if not finished:
+            gate.abort()
+
+
+def take_part(
+    rank: int, configs: list[tuple[str, TrainConfig]], ports: list[int], gate: Any
+) -> None:
     """The runs that this rank has a share in, one after the other."""
     for (name, config), number in zip(configs, ports, strict=True):
         size, _, _, source = CASES[name]
@@ -106,7 +119,7 @@ def runs(
     for one in processes:
         one.start()
     for one in processes:
-        one.join(240)
+        one.join()
     assert [one.exitcode for one in processes] == [0] * 4
     return folder
 
