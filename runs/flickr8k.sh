@@ -8,7 +8,7 @@
 #
 # The photographs are served over loopback HTTP and fetched as a corpus from the web would be.
 # Results go to data/flickr8k (OUT=...). About half an hour on two cores, most of it training;
-# run again after an interruption, it goes on from there.
+# run again after an interruption, it goes on from there. CORPUS_ONLY=1 ends it before training.
 set -euo pipefail
 
 photos=$(realpath "${1:-${FLICKR8K:?give the folder of Flickr8k as the first argument}}")
@@ -33,5 +33,6 @@ done
 
 "$python" -m wit.cli shards --config runs/flickr8k-shards.toml --corpus "$out/corpus" \
   --input "$out/metadata.parquet" --fetch.resolve "$host=127.0.0.1:$(cat "$out/port")"
+[ -z "${CORPUS_ONLY:-}" ] || exit 0
 "$python" -m wit.cli train --config runs/flickr8k.toml --corpus "$out/corpus" --run "$out/run"
 "$python" -m wit.cli eval --run "$out/run" --set "$out/retrieval" ${classes:+--set "$classes"}

@@ -15,6 +15,7 @@ from wit.config import Section, Settings
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Parallel = Literal["ddp", "fsdp"]
 Objective = Literal["contrastive", "sigmoid", "bag_of_words", "caption"]
 
 
@@ -311,12 +312,15 @@ class TrainConfig(Settings):
     """auto, cpu, cuda, cuda:1, ..."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 autocast on a GPU, fp32 on a CPU. Loss and weights are fp32 always."""
+    parallel: Parallel = "ddp"
+    """Under torchrun: ddp: each process holds the whole model; fsdp: a share of it, for models or
+    batches that need the memory. The same numbers up to rounding, the same checkpoints."""
     compile: bool = False
     """Compile the towers with torch.compile: minutes at the start, faster steps after."""
     gradient_checkpointing: bool = False
     """Keep the input of each block alone for the backward pass and compute the rest anew: a
     fraction of the memory, a third more operations, the same numbers."""
-    pack: bool = False
+    pack: bool = True
     """Leave the padding of captions out of the text tower: fewer operations where lengths differ,
     the same numbers up to rounding. Has no effect in a compiled model."""
     init: Path | None = None
@@ -342,8 +346,9 @@ class TrainConfig(Settings):
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a config, as JSON, that decides the weights; nested keys joined by dots."""
-    # samples are compared by their digest; checkpointing computes the same twice
-    outside = {"corpus", "run", "device", "loop", "gradient_checkpointing"}
+    # samples are compared by their digest; checkpointing computes the same twice; processes may
+    # be many or few
+    outside = {"corpus", "run", "device", "loop", "gradient_checkpointing", "parallel"}
     outside |= {"data.select", "data.workers", "data.prefetch", "data.cache_mb", "data.max_bad"}
     flat: dict[str, Any] = {}
     for key, value in config.items():

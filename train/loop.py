@@ -20,14 +20,14 @@ from types import FrameType
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from train import checkpoint, optim
+from train import checkpoint, optim, parallel
 from train.captions import Captions
 from train.config import TrainConfig, identity
 from train.data import Batch, Loader
 from train.dist import World, world
 from train.log import Log
+from train.memory import keep_freed
 from train.model import CLIP
 from train.model.predictive import new_model
 from train.model.resnet import ModifiedResNet
@@ -52,7 +52,7 @@ class Run:
     """What a step works on."""
 
     model: CLIP
-    net: nn.Module  # the model as called: compiled, data-parallel
+    net: nn.Module  # the model as called: compiled, on many processes
     optimizer: torch.optim.AdamW
     world: World
     steps: int  # of the whole run
@@ -78,6 +78,8 @@ def train(config: TrainConfig) -> int:
     if config.loop.threads:
         torch.set_num_threads(config.loop.threads)
     with world(config.device) as here, _locked(config.run, here), _sigterm() as stop:
+        if here.device.type == "cpu":
+            keep_freed()
         if config.batch % here.size:
             raise ConfigError(f"batch = {config.batch} can't be divided by {here.size} processes")
         if config.accumulate > config.batch // here.size:
@@ -89,6 +91,8 @@ def train(config: TrainConfig) -> int:
             raise ConfigError(
                 "compile and gradient_checkpointing exclude each other in a ResNet: leave out one"
             )
+        if config.compile and config.parallel == "fsdp" and here.size > 1:
+            raise ConfigError("compile and parallel = fsdp exclude each other: leave out one")
         refuse_other_config(config)
         log = Log(config, here.rank)
 
@@ -203,8 +207,9 @@ def one_step(config: TrainConfig, run: Run, batch: Batch, rate: float) -> Outcom
     step = STEPS[config.model.objective]
     early = None if config.compile else run.model.visual  # a compiled model is one piece
     outcome = step(run.net, batch, config.accumulate, autocast, here, check, early)
+    parallel.average_scalars(run.model, here)
     if config.optim.clip_norm:
-        nn.utils.clip_grad_norm_(run.model.parameters(), config.optim.clip_norm)
+        parallel.clip_gradients(run.model, config.optim.clip_norm, here)
     run.optimizer.step()
     if run.contrastive:
         optim.clip_scale(run.model.logit_scale, config.optim.max_scale)
@@ -221,12 +226,10 @@ def build(config: TrainConfig, vocab_size: int, steps: int, samples: str, here: 
             part.checkpointing = config.gradient_checkpointing
         if isinstance(part, Transformer):
             part.packing = config.pack
-    optimizer = optim.adamw(model, config.optim)
-    net: nn.Module = model
     if config.compile:
         model.compile(dynamic=True)
-    if here.size > 1:
-        net = DistributedDataParallel(net)
+    net = parallel.spread(model, config.parallel, here)
+    optimizer = optim.adamw(model, config.optim)
     return Run(model, net, optimizer, here, steps, samples)
 
 
@@ -253,8 +256,8 @@ def save(config: TrainConfig, run: Run) -> None:
         "loss": run.loss,
         "seconds": run.seconds,
         "samples": run.samples,
-        "model": run.model.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
+        "model": parallel.whole(run.model.state_dict(), run.world),
+        "optimizer": parallel.whole(run.optimizer.state_dict(), run.world),
         "random": run.world.gather_objects(_random_state(run.world.device)),
     }
     if run.world.main:
@@ -279,8 +282,8 @@ def resume(config: TrainConfig, run: Run, log: Log) -> None:
             f"{config.run}: was trained on other samples than {config.corpus} holds now;"
             " give another --run, or the corpus as it was"
         )
-    run.model.load_state_dict(state["model"])
-    run.optimizer.load_state_dict(state["optimizer"])
+    parallel.load_model(run.model, state["model"])
+    parallel.load_optimizer(run.optimizer, state["optimizer"])
     run.step, run.loss, run.seconds = state["step"], state["loss"], state["seconds"]
     states = state["random"]
     if len(states) == run.world.size:  # another number of processes has no states of its own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from train import checkpoint
+from train import checkpoint, parallel
 from train.config import TrainConfig
 from train.loaded import LoadedModel, load_model
 from train.model import CLIP
@@ -31,4 +31,4 @@ def take_weights(config: TrainConfig, model: CLIP, source: LoadedModel) -> None:
                 f"init = {config.init}: {name} is {there} there and {here} here;"
                 " give the model.* settings of that run, all but image_size"
             )
-    model.load_state_dict(theirs)
+    parallel.load_model(model, theirs)

@@ -103,6 +103,12 @@ def make_config(corpus: Path, tmp_path: Path) -> Callable[..., TrainConfig]:
     return make
 
 
+@pytest.fixture(scope="session")
+def tiny_config() -> Callable[..., TrainConfig]:
+    """`config` below, for fixtures that serve many tests."""
+    return config
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)

@@ -16,7 +16,7 @@ from train.dist import World
 from train.loop import build, train
 from train.model.clip import CLIP
 from train.model.predictive import new_model
-from train.model.transformer import Transformer
+from train.model.transformer import QuickGELU, Transformer
 
 ALONE = World(0, 1, torch.device("cpu"))
 LENGTHS = (3, 9, 5, 16, 4)
@@ -216,3 +216,14 @@ def test_compiled_and_checkpointed_together(make_config) -> None:
     batch = pictures(16), captions()
     for a, b in zip(one(*batch), run.model(*batch), strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_quick_gelu_written_out_equals_autograd_to_the_bit(dtype: torch.dtype) -> None:
+    x = (3 * torch.randn(40, 30)).to(dtype).requires_grad_()
+    by = torch.randn(40, 30).to(dtype)
+    ours = QuickGELU()(x)
+    plain = x * torch.sigmoid(1.702 * x)
+    assert torch.equal(ours, plain)
+    grads = [torch.autograd.grad(out, x, by)[0] for out in (ours, plain)]
+    assert torch.equal(*grads)

@@ -52,7 +52,7 @@ class Bottleneck(nn.Module):
         out_BCHW = self.bn3(self.conv3(self.pool(out_BCHW)))
         if self.downsample is not None:
             x_BCHW = self.downsample(self.pool(x_BCHW))
-        return F.relu(out_BCHW + x_BCHW, inplace=True)
+        return F.relu(out_BCHW.add_(x_BCHW), inplace=True)
 
 
 class AttentionPool(nn.Module):
