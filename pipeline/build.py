@@ -28,7 +28,7 @@ from wit.errors import ConfigError, CorpusError
 _LOCK = ".lock"
 _OURS = (_LOCK, "stages", manifest.NAME)  # what marks a folder as a corpus
 # Packages that decide what the corpus holds.
-_VERSIONS = ("duckdb", "ftfy", "img2dataset", "pillow", "py3langid", "regex")
+_VERSIONS = ("duckdb", "ftfy", "pillow", "py3langid", "regex")
 
 
 def build(config: ShardsConfig) -> None:
