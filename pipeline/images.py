@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import optout, overlaps
+from pipeline import lists, optout, overlaps
 from pipeline.config import ShardsConfig
 from pipeline.context import Context
 from pipeline.dedupe import block_masks, representatives
@@ -58,8 +58,8 @@ def params(config: ShardsConfig) -> dict[str, Any]:
 
 
 def files(config: ShardsConfig) -> list[Path]:
-    """The list of opt-outs and the evaluation sets."""
-    return [*optout.files(config), *overlaps.files(config)]
+    """The lists of opt-outs and the evaluation sets."""
+    return [*optout.files(config), *lists.files(config), *overlaps.files(config)]
 
 
 def images(ctx: Context) -> None:
@@ -95,7 +95,9 @@ def images(ctx: Context) -> None:
         looks = {name: files[name] for name in ("checked", "hashes", "gone")}
         run("70_looks.sql", looks, Path(files["looks"]))
         optouts = scratch / "optouts.parquet"
-        pq.write_table(optout.read(ctx.corpus).table(), optouts)
+        listed = {("sha256", value) for value in lists.image_hashes(ctx.config)}
+        known = optout.OptOuts(optout.read(ctx.corpus).entries | listed)
+        pq.write_table(known.table(), optouts)
         last = {**tables, **checked, "looks": files["looks"], "optouts": str(optouts)}
         run("70_images.sql", last, ctx.out / "rows.parquet")
         (ctx.out / "overlaps").mkdir(exist_ok=True)

@@ -52,6 +52,7 @@ STAGES: tuple[Stage, ...] = (
         params=lists.params,
         files=lists.files,
         sql=("12_urls.sql",),
+        version=2,
     ),
     # Caption as the model reads it, normalised words, language.
     Stage(

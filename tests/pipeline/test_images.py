@@ -39,6 +39,7 @@ def run(
     tmp_path: Path,
     fetched: list[dict[str, Any]],
     rows: list[int] | None = None,
+    opt_out: tuple[Path, ...] = (),
     **thresholds: Any,
 ) -> dict[int, tuple[str | None, int | None]]:
     """Verdict and kept row of each row; `fetched` is in the order of rank, `rows` are the URL
@@ -64,7 +65,8 @@ def run(
         inputs[name] = tmp_path / name
         inputs[name].mkdir(exist_ok=True)
         pq.write_table(table, inputs[name] / "rows.parquet")
-    config = ShardsConfig.model_validate({"engine": {"threads": 1}})
+    settings = {"engine": {"threads": 1}, "url": {"opt_out": opt_out}}
+    config = ShardsConfig.model_validate(settings)
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
     values = params(config) | thresholds
@@ -96,6 +98,13 @@ def test_sizes_are_judged_by_the_original(tmp_path: Path) -> None:
     }
     assert run(tmp_path, fetched, min_side=101)[0] == (Reason.IMAGE_TOO_SMALL, None)
     assert run(tmp_path, fetched, max_aspect=4.0)[3] == GOOD
+
+
+def test_an_image_on_a_list_of_opt_outs(tmp_path: Path) -> None:
+    listed = tmp_path / "owners.txt"
+    listed.write_text(f"{'AB' * 32}  # my picture\nh9.test\n")
+    found = run(tmp_path, [image(0), image(1, sha256="ab" * 32)], opt_out=(listed,))
+    assert found == {0: GOOD, 1: (Reason.OPTED_OUT, None)}
 
 
 def test_equal_bytes_keep_the_lowest_rank(tmp_path: Path) -> None:
