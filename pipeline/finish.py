@@ -1,12 +1,12 @@
 """A finished shard from its ledger, in img2dataset's form: NNNNNN.tar, .parquet, _stats.json.
 
-Names, columns and statistics are img2dataset's, so its tools read them; its writer is not used,
-for it takes longer over a photograph than the download does. This runs in a process of its own.
+Names, columns and statistics are img2dataset's, so its tools read them, but the tar holds images
+alone: what its json members would say stands in the table. Its writer is not used, for it takes as
+long over a photograph as asking for it does. This runs in a process of its own.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -85,7 +85,6 @@ def finish(
             if place.size:
                 file.seek(place.offset)
                 tar.add(f"{key}.{encoding}", file.read(place.size))
-                tar.add(f"{key}.json", json.dumps(row, ensure_ascii=False).encode())
             rows.append(row)
             statuses["successes" if place.size else outcome.status] += 1
             reasons[outcome.reason or "success"] += 1

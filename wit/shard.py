@@ -54,21 +54,34 @@ class Member:
 
 
 class TarWriter:
-    """A tar (ustar) from front to back: what `tarfile` would write, without the file objects and
-    the list of members that it makes of every one."""
+    """A tar (ustar) from front to back: what `tarfile` would write, without the file object and
+    the header from scratch that it makes for every member."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._offset = file, 0
+        # mtime 0, owner 0, mode 0644: nothing of this machine
+        self._header = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
 
     def add(self, name: str, data: bytes) -> Member:
         """Write one member; returns where its bytes lie."""
-        info = tarfile.TarInfo(name)  # mtime 0, owner 0, mode 0644: nothing of this machine
-        info.size = len(data)
         padding = bytes(-len(data) % tarfile.BLOCKSIZE)
-        self._file.write(b"".join((info.tobuf(tarfile.USTAR_FORMAT), data, padding)))
+        self._file.write(b"".join((self._head(name.encode(), len(data)), data, padding)))
         member = Member(self._offset + tarfile.BLOCKSIZE, len(data))
         self._offset = member.offset + len(data) + len(padding)
         return member
+
+    def _head(self, name: bytes, size: int) -> bytes:
+        if len(name) > tarfile.LENGTH_NAME or size >= 8**11:
+            info = tarfile.TarInfo(name.decode())
+            info.size = size
+            return info.tobuf(tarfile.USTAR_FORMAT)
+        # name, size and checksum are all that differs; the checksum counts itself as spaces
+        head = bytearray(self._header)
+        head[: len(name)] = name
+        head[124:135] = b"%011o" % size
+        head[148:156] = b" " * 8
+        head[148:156] = b"%06o\0 " % sum(head)
+        return bytes(head)
 
     def close(self) -> None:
         """Write the end of the archive; the file stays open."""
