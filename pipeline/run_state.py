@@ -204,7 +204,9 @@ class Run:
         )
 
     def tick(self) -> None:
-        """Show the progress; stop when a shard could not be finished."""
+        """Show the progress; stop when a shard could not be finished, or others took over."""
+        if not self._task.attempt.exists():
+            raise WitError("download: another run took over: wait for that one")
         for future in [future for future in self._finishing if future.done()]:
             self._finishing.remove(future)
             _result(future)

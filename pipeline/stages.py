@@ -174,7 +174,7 @@ STAGES: tuple[Stage, ...] = (
         pack.pack,
         params=pack.params,
         sql=("80_pack.sql",),
-        publish=("shards",),
+        publish=("shards", "val"),
     ),
     # Every row with its verdict.
     Stage(

@@ -136,6 +136,7 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "width": ("original_width", "width", "image_width"),
     "height": ("original_height", "height", "image_height"),
     "license": ("license", "licence"),
+    "page": ("page_url", "page", "document_url", "referrer"),
     "similarity": (
         "similarity",
         "clip_similarity",
@@ -181,6 +182,7 @@ PAIRS: list[tuple[str, pa.DataType, str]] = [
     ("phash", pa.uint64(), "64-bit perceptual hash of the image"),
     ("key", pa.string(), "key in the shard; null when dropped"),
     ("shard", pa.string(), "shard file name, e.g. 00000.tar; null when dropped"),
+    ("split", pa.string(), "'train' (in shards/) or 'val' (in val/); null when dropped"),
 ]
 
 # shards/index.parquet: where each sample lies, for reading without scanning.
