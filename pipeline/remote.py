@@ -21,6 +21,7 @@ from wit.errors import CorpusError
 from wit.progress import Progress
 
 BESIDE = ("corpus.duckdb", "provenance.parquet")  # whose bytes differ between equal builds
+OBJECT_STORES = frozenset({"s3", "gs", "gcs", "abfs", "az"})
 THREADS = 8
 CHUNK = 50 * 2**20  # of a large upload; S3's tag of an object depends on it
 READ = 2**20
@@ -79,8 +80,11 @@ class Store:
         Raises:
             CorpusError: what lies there is not what was sent.
         """
-        more = {"chunksize": CHUNK} if "s3" in self.system.protocol else {}
-        self.system.makedirs(self.path(name).rpartition("/")[0], exist_ok=True)
+        kinds = self.system.protocol
+        kinds = {kinds} if isinstance(kinds, str) else {*kinds}
+        more = {"chunksize": CHUNK} if "s3" in kinds else {}
+        if kinds.isdisjoint(OBJECT_STORES):  # which have no folders, but would make a bucket
+            self.system.makedirs(self.path(name).rpartition("/")[0], exist_ok=True)
         self.system.put_file(str(local), self.path(name), **more)
         self.system.invalidate_cache()
         if not self.holds(name, local, sha256) and self.sha256(name) != sha256:
@@ -141,10 +145,10 @@ def verify(url: str) -> str:
         CorpusError: no manifest there, or a file is missing, damaged or not listed.
     """
     store = Store(url)
+    with store.errors():
+        found, there = _manifest(store), store.sizes()
     try:
-        with store.errors():
-            expected = manifest.parse(_or_none(store)).files
-            there = store.sizes()
+        expected = manifest.parse(found).files
     except (ValueError, TypeError, AttributeError):
         raise CorpusError(f"{url}/{manifest.NAME}: damaged; copy the corpus again") from None
     problems = [f"{url}/{name}: missing" for name in sorted(expected.keys() - there.keys())]
@@ -152,11 +156,11 @@ def verify(url: str) -> str:
     problems += [f"{url}/{name}: not in the manifest" for name in sorted(there.keys() - known)]
     with store.errors(), ThreadPoolExecutor(THREADS) as pool:
         both = sorted(expected.keys() & there.keys())
-        for name, found in zip(both, pool.map(store.sha256, both), strict=True):
+        for name, digest in zip(both, pool.map(store.sha256, both), strict=True):
             if there[name] != expected[name]["bytes"]:
                 size = expected[name]["bytes"]
                 problems.append(f"{url}/{name}: {there[name]} bytes, not {size}")
-            elif found != expected[name]["sha256"]:
+            elif digest != expected[name]["sha256"]:
                 problems.append(f"{url}/{name}: its sha256 differs from the manifest's")
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -165,7 +169,7 @@ def verify(url: str) -> str:
     return f"{url}: sound: {len(expected)} files, {total:,} bytes"
 
 
-def _or_none(store: Store) -> bytes:
+def _manifest(store: Store) -> bytes:
     try:
         return store.read(manifest.NAME)
     except FileNotFoundError:
