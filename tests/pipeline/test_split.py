@@ -16,7 +16,6 @@ from pipeline.optout import parse
 from pipeline.removal import remove
 from pipeline.reshard import main as reshard
 from pipeline.verify import verify
-from wit import manifest
 from wit.shard import load_index, read_shard
 
 
@@ -72,10 +71,10 @@ def test_what_follows_knows_both_sides(
     assert "1 pairs removed from 1 shards" in remove(folder, parse([uid], "test"))
     assert uid not in load_index(folder / "val")["uid"].to_pylist()
     assert "sound" in verify(folder)
-    (folder / "optouts.txt").unlink()
     build(config.model_copy(update={"pack": ShardsConfig().pack}))  # and back again
     assert not (folder / "val").exists()
-    assert manifest.read(folder).files == manifest.read(corpus).files
+    assert "sound" in verify(folder)
+    assert load_index(folder).num_rows == load_index(corpus).num_rows - 1
 
 
 def test_pages_that_the_metadata_name(run_until: Any, tmp_path: Path) -> None:
