@@ -10,6 +10,7 @@ import glob
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,10 @@ def mark(source: Source) -> dict[str, str]:
 
 def filesystem(url: str) -> Any:
     """The fsspec file system of a URL, for DuckDB to read through."""
-    return url_to_fs(url)[0]
+    system = url_to_fs(url)[0]
+    if "http" in system.protocol:  # DuckDB asks for a time, which fsspec doesn't know of the web
+        system.modified = lambda path: datetime.fromtimestamp(0, UTC)
+    return system
 
 
 def is_remote(given: str) -> bool:

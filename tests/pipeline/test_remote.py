@@ -142,6 +142,7 @@ def test_metadata_from_s3_and_from_the_web(
     path = Path(sample.input[0])
     web = f"{os.environ['AWS_ENDPOINT_URL']}/{BUCKET}/in/rows.parquet"  # without credentials
     s3.put_file(str(path), f"{BUCKET}/in/rows.parquet")
+    s3.chmod(f"{BUCKET}/in/rows.parquet", "public-read")
     tables = []
     for number, given in enumerate((str(path), f"s3://{BUCKET}/in", web)):
         folder = tmp_path / f"corpus{number}"
