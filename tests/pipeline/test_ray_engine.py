@@ -128,6 +128,7 @@ def test_a_worker_dies_over_the_download_and_the_bytes_are_the_same(
     killer.join()
     assert killed
     assert files(far.out) == files(near.out)
+    del web.hits["/robots.txt"]
     assert max(web.hits.values()) <= 3  # once here, once there, and once more if it was under way
 
 
