@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline import catalogue, rules
+from pipeline import catalogue, leases, rules
 from pipeline.config import ShardsConfig
 from pipeline.context import Stage
 from pipeline.runner import Result, Runner
@@ -28,7 +28,7 @@ from wit.errors import ConfigError, CorpusError
 _LOCK = ".lock"
 _OURS = (_LOCK, "stages", manifest.NAME)  # what marks a folder as a corpus
 # Packages that decide what the corpus holds.
-_VERSIONS = ("duckdb", "ftfy", "img2dataset", "pillow", "py3langid", "regex")
+_VERSIONS = ("duckdb", "ftfy", "pillow", "py3langid", "regex")
 
 
 def build(config: ShardsConfig) -> None:
@@ -41,6 +41,10 @@ def build(config: ShardsConfig) -> None:
     check_languages(config.text.languages)
     rules.check(config.drop)
     stages = _wanted(config.until)
+    if config.engine.world > 1:
+        with _disk_errors(corpus), locked(corpus, shared=True):
+            print(leases.fetch_rank(Runner(config), stages), file=sys.stderr)
+        return
     with _disk_errors(corpus), locked(corpus):
         log = _Log(corpus / "log.jsonl", config)
         runner = Runner(config)
@@ -119,8 +123,9 @@ def _summary(corpus: Path, results: dict[str, Result], changed: bool) -> str:
 
 
 @contextmanager
-def locked(corpus: Path) -> Iterator[None]:
-    """Hold the corpus for this process. The system drops the lock of a process that dies.
+def locked(corpus: Path, shared: bool = False) -> Iterator[None]:
+    """Hold the corpus for this process, or for all that share the work. The system drops the lock
+    of a process that dies.
 
     Raises:
         CorpusError: the folder is something else, or another process holds it.
@@ -132,7 +137,7 @@ def locked(corpus: Path) -> Iterator[None]:
     corpus.mkdir(parents=True, exist_ok=True)
     with (corpus / _LOCK).open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "?"

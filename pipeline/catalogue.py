@@ -43,11 +43,11 @@ def catalogue(context: Context) -> Counts:
     """Write `corpus.duckdb` and `queries.parquet`; counts are those of the pairs."""
     path = context.out / NAME
     path.unlink(missing_ok=True)  # of a killed try
-    params: dict[str, dict[str, str]] = {
+    params: dict[str, dict[str, Any]] = {
         "pairs": {"pairs": str(context.corpus / "pairs" / "*.parquet")},
         "matches": {"match": context.table("20_match")},
         "queries": {"queries": context.table("18_queries")},
-        "shards": {"index": glob.escape(str(context.corpus / "shards" / "index.parquet"))},
+        "shards": {"index": index_files(context.corpus)},
         "eval_overlaps": {"overlaps": str(context.corpus / "overlaps" / "*.parquet")},
         "words": {"clean": context.table("15_clean")},
         "duplicates": {"keep": context.config.dedupe.keep},
@@ -65,6 +65,12 @@ def catalogue(context: Context) -> Counts:
         con.execute("CHECKPOINT")
         total = con.table("pairs").count("*").fetchall()[0][0]
     return Counts(total, total)
+
+
+def index_files(corpus: Path) -> list[str]:
+    """The indices of shards/ and val/."""
+    found = (corpus / folder / "index.parquet" for folder in ("shards", "val"))
+    return [glob.escape(str(path)) for path in found if path.exists()]
 
 
 def _reports(context: Context) -> pa.Table:

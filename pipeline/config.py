@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from wit.config import Section, Settings, as_json
 
@@ -15,7 +16,8 @@ from wit.config import Section, Settings, as_json
 NO_EFFECT: dict[str, Any] = {
     "corpus": True,
     "until": True,
-    "engine": {"name", "address", "in_flight", "memory_limit", "threads"},
+    "upload": True,
+    "engine": {"name", "address", "in_flight", "memory_limit", "threads", "rank", "world"},
     "fetch": {
         "processes",
         "connections",
@@ -83,8 +85,8 @@ class UrlConfig(Section):
     block_domains: list[str] = Field(default=[])
     """domains to leave out, each with all below it"""
     opt_out: list[Path] = Field(default=[])
-    """lists of URLs and domains whose owners opted out: .txt, one a line, or .parquet with a
-    column url or domain"""
+    """lists of those who opted out, as `wit remove` takes them: .txt with a URL, domain, uid or
+    sha256 of an image a line, or .parquet with such columns"""
 
     @field_validator("block_extensions", "block_domains")
     @classmethod
@@ -168,6 +170,14 @@ class DedupeConfig(Section):
     """most differing bits of two perceptual hashes of the same picture"""
     evaluation: list[Path] = Field(default=[])
     """evaluation sets (webdataset folders) to look for; repeat for more"""
+    features: list[Path] = Field(default=[])
+    """features of the corpus' images, folders that `wit embed CORPUS` wrote: images that show the
+    same by these are duplicates too"""
+    evaluation_features: list[Path] = Field(default=[])
+    """features of evaluation sets by the same model, folders that `wit embed SET` wrote; a set has
+    the name of its folder"""
+    max_cosine: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """cosine of two features from which their images show the same"""
     overlap: Literal["drop", "keep"] = "drop"
     """pairs that show a picture of an evaluation set: dropped, or kept and listed"""
 
@@ -258,6 +268,9 @@ class PackConfig(Section):
     """samples per shard; keys have four digits for them"""
     shard_bytes: Annotated[int, Field(ge=0)] = 0
     """bytes of images per shard at most; 0 sets no limit"""
+    val_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """share of the pages whose pairs go to val/ instead of shards/; 0: no split. A page is what the
+    metadata name as such (page_url), else the site and folder of the image"""
 
 
 class EngineConfig(Section):
@@ -271,12 +284,23 @@ class EngineConfig(Section):
     """Ray cluster: auto is the one that runs on this machine or that RAY_ADDRESS names"""
     in_flight: Annotated[int, Field(ge=0)] = 0
     """Ray tasks under way at most; 0: two for each CPU of the cluster"""
+    rank: Annotated[int, Field(ge=0)] = 0
+    """which of `world` processes this is: it fetches its share of the URLs (--rank for short)"""
+    world: Annotated[int, Field(ge=1)] = 1
+    """processes, on machines that see the corpus under one path, that share the download; a run
+    without it joins what they fetched (--world for short)"""
     memory_limit: Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?([KMGT]i?B)$")] = "4GB"
     """memory of the database engine; what doesn't fit goes to disk"""
     threads: Annotated[int, Field(ge=1)] = os.cpu_count() or 1
     """threads of the database engine, and processes where the work is done in Python"""
     partition_rows: Annotated[int, Field(ge=1)] = 500_000
     """rows of a part; a part that fails is made again by itself"""
+
+    @model_validator(mode="after")
+    def _ranked(self) -> EngineConfig:
+        if self.rank >= self.world:
+            raise ValueError(f"rank = {self.rank} must be below world = {self.world}")
+        return self
 
     def shared(self, workers: int) -> EngineConfig:
         """What one of several processes may use: one thread, and its share of the memory."""
@@ -297,7 +321,9 @@ class ShardsConfig(Settings):
     """metadata files (parquet, csv, tsv, jsonl), folders of them, or URLs that fsspec can read
     (s3://, gs://, hf://, ...); repeat for more"""
     corpus: Path = Path("data/corpus")
-    """corpus directory to build"""
+    """corpus directory to build, on a local disk"""
+    upload: str | None = None
+    """store that the finished corpus is copied to, any URL that fsspec writes (s3://BUCKET/PATH)"""
     until: str | None = None
     """last stage to run, e.g. 50_balance: everything that needs no download"""
     queries: Path | None = None
@@ -316,6 +342,14 @@ class ShardsConfig(Settings):
     image: ImageConfig = ImageConfig()
     pack: PackConfig = PackConfig()
     engine: EngineConfig = EngineConfig()
+
+    @field_validator("corpus")
+    @classmethod
+    def _local(cls, value: Path) -> Path:
+        if re.match(r"[a-z0-9]{2,}:/", str(value)):
+            url = str(value).replace(":/", "://", 1)
+            raise ValueError(f"{url} is no local disk: give --corpus DIR --upload {url}")
+        return value
 
     def identity(self) -> dict[str, Any]:
         """The part of the config that decides the content of the corpus, as plain JSON."""

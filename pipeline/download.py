@@ -9,7 +9,6 @@ address that `pipeline.guard` has checked. Credentials in a URL are never sent.
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import ssl
 import time
@@ -18,13 +17,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
-from urllib.parse import SplitResult, quote, urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from pipeline.address import by_policy, first, on_the_wire, parse
 from pipeline.consent import ROBOTS_BYTES, Robots, opted_out, reserved
 from pipeline.guard import FetchError, Resolver
 from pipeline.hosts import WITHOUT_ANSWER, Host, Hosts
@@ -36,14 +36,6 @@ LONGEST_WAIT_S = 30.0  # of a Retry-After header
 RATE_AFTER_S = 5.0  # a body is held against the least rate from then on
 BODIES_BYTES = 512 * 2**20  # of all bodies of a process at once
 LARGE_BYTES = 4 * 2**20  # bodies of that size give up when there is no room
-WEB_PORTS = frozenset({80, 443})
-# ports over 1023 where other services than the web listen (those that browsers block)
-OTHER_SERVICES = frozenset(
-    {1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6379, 6566}
-    | {6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080, 11211, 27017}
-)
-NEVER = re.compile(r"[\\\x00-\x1f\x7f]")  # in a URL: parsers disagree about it
-PLAIN = re.compile(r"[\w/%:@!$&'()*+,;=~.\-?]*", re.ASCII)  # goes on the wire as it is
 KEPT_HEADERS = ("Content-Type", "Last-Modified", "ETag", "X-Robots-Tag")
 
 T = TypeVar("T")
@@ -159,7 +151,7 @@ class Client:
         for attempt in range(retries + 1):
             try:
                 job.left = self._limits.deadline
-                return await self._follow(_first(url, self._limits), job, self._image, robots=True)
+                return await self._follow(first(url, self._limits), job, self._image, robots=True)
             except FetchError as error:
                 # a server that lets us wait once will do so again: that is for later
                 if not error.passing or error.reason is Reason.TIMEOUT or attempt == retries:
@@ -240,7 +232,7 @@ class Client:
         host = parts.hostname or ""
         # aiohttp doesn't resolve what looks like an address; also, a new answer of DNS counts
         await self._resolver.endpoints(host, parts.port or 80)
-        url = URL(_on_the_wire(parts), encoded=True)
+        url = URL(on_the_wire(parts), encoded=True)
         async with self._session.get(url, allow_redirects=False) as response:
             if 300 <= response.status < 400:
                 location = response.headers.get("Location")
@@ -342,71 +334,6 @@ def _failure(error: Exception) -> FetchError:
     if isinstance(error, aiohttp.ClientResponseError):  # headers without end, rubbish
         return FetchError(Reason.CONNECTION)
     return FetchError(Reason.CONNECTION, passing=True)
-
-
-def _first(url: str, limits: FetchLimits) -> SplitResult:
-    """A URL of the list, in parts.
-
-    Raises:
-        FetchError: it can't be parsed, has another scheme, or the policy refuses it.
-    """
-    parts = parse(url)
-    if parts is None:
-        raise FetchError(Reason.NO_URL)
-    if parts.scheme not in ("http", "https"):
-        raise FetchError(Reason.URL_SCHEME)
-    return by_policy(parts, limits)
-
-
-def by_policy(parts: SplitResult, limits: FetchLimits) -> SplitResult:
-    """A URL without its user name, unless its port or its user name is refused.
-
-    Raises:
-        FetchError: URL_REFUSED.
-    """
-    port = parts.port
-    odd = port is not None and port not in WEB_PORTS and (port < 1024 or port in OTHER_SERVICES)
-    if odd and not limits.any_port:
-        raise FetchError(Reason.URL_REFUSED)
-    _, user, address = parts.netloc.rpartition("@")
-    if user and limits.userinfo == "refuse":
-        raise FetchError(Reason.URL_REFUSED)
-    return parts._replace(netloc=address)
-
-
-def parse(url: str) -> SplitResult | None:
-    """Split a URL; None unless it has a scheme, a host where it needs one, and a sane port.
-
-    A host that is not ASCII is put into its IDNA form. Backslashes and control characters,
-    which parsers disagree about, make a URL unusable.
-    """
-    url = url.strip()
-    if NEVER.search(url):
-        return None
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-        if host is not None and not host.isascii():
-            ascii_host = host.encode("idna").decode()
-            parts = parts._replace(netloc=ascii_host + (f":{port}" if port is not None else ""))
-    except ValueError:  # UnicodeError is one
-        return None
-    if not parts.scheme or (parts.scheme in ("http", "https") and (not host or port == 0)):
-        return None
-    if any(c.isspace() for c in parts.netloc):
-        return None
-    return parts._replace(fragment="")
-
-
-def _on_the_wire(parts: SplitResult) -> str:
-    """The URL as it is sent: percent-encoded where it is not yet."""
-    path, query = parts.path or "/", parts.query
-    if not PLAIN.fullmatch(path):
-        path = quote(path, safe="/%:@!$&'()*+,;=~-._")
-    if query and not PLAIN.fullmatch(query):
-        query = quote(query, safe="/?%:@!$&'()*+,;=~-._[]|")
-    query = f"?{query}" if query else ""
-    return f"{parts.scheme}://{parts.netloc.lower()}{path}{query}"
 
 
 def _refusal(status: int, retry_after: str | None) -> FetchError:

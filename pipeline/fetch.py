@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import secrets
 import shutil
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,18 +99,27 @@ def fetch(ctx: Context) -> None:
         WitError: the network is down, a process was killed again and again, the disk is full.
         RuntimeError: a shard's files are at odds with each other.
     """
-    folder = ctx.out / FOLDER
-    folder.mkdir(exist_ok=True)
-    for left in list(ctx.out.glob(".attempt-*")):  # of killed runs
-        _abandon(left)
-    urls = _list_urls(ctx)
-    parts = list(_parts(urls))
-    todo = [part for part in parts if not _finished(folder, part)]
-    if todo:
-        _download(ctx, urls, parts, todo)
+    parts, todo = unfinished(ctx)
+    if todo and ctx.config.engine.name == "ray":
+        from pipeline import leases
+
+        leases.fetch_leased(ctx, parts, todo)
+    elif todo:
+        download(ctx, parts, todo)
+    urls, folder = _list_urls(ctx), ctx.out / FOLDER
     rows = ctx.out / "rows.parquet"
     _write_rows(rows, urls, parts, folder, ctx.config.image.encoding)
     write_provenance(rows, parts, ctx.out / TIMES, ctx.corpus / PROVENANCE)
+
+
+def unfinished(
+    ctx: Context, mine: Callable[[Part], bool] = lambda _: True
+) -> tuple[list[Part], list[Part]]:
+    """The shards of the list, and those of `mine` that don't stand; remains of these go."""
+    folder = ctx.out / FOLDER
+    folder.mkdir(exist_ok=True)
+    parts = [part for part in _parts(_list_urls(ctx)) if mine(part)]
+    return parts, [part for part in parts if not _finished(folder, part)]
 
 
 def _list_urls(ctx: Context) -> pq.ParquetFile:
@@ -122,7 +131,7 @@ def _list_urls(ctx: Context) -> pq.ParquetFile:
         names = {name: ctx.table(stage) for name, stage in _TABLES.items()}
         sources = list(roots(ctx.config)) if ctx.config.input else []
         with ctx.connect() as con:
-            making = path.with_suffix(".tmp")
+            making = path.with_suffix(f".{secrets.token_hex(8)}.tmp")
             copy(con, "60_fetch.sql", {**names, "sources": sources}, making, ctx.progress)
             making.replace(path)
     return pq.ParquetFile(path)
@@ -160,14 +169,26 @@ def _finished(folder: Path, part: Part) -> bool:
     return found
 
 
-def _download(ctx: Context, urls: pq.ParquetFile, parts: list[Part], todo: list[Part]) -> None:
-    """Fetch the shards that are to do, go on with their ledgers, and finish them."""
-    config = ctx.config
-    attempt = ctx.out / f".attempt-{os.getpid()}"
+def download(
+    ctx: Context, parts: list[Part], todo: list[Part], holder: str = "", share: int = 1
+) -> None:
+    """Fetch the shards that are to do, go on with their ledgers, and finish them.
+
+    Args:
+        ctx: of the stage.
+        parts: all shards that count for the progress.
+        todo: those to fetch; nobody else may be at work on them.
+        holder: who holds them, where several share the list.
+        share: how many do; each keeps to its part of the limits per host.
+    """
+    config, urls = ctx.config, _list_urls(ctx)
+    for left in list(ctx.out.glob(f".attempt-{holder}*")):  # of killed runs
+        _abandon(left)
+    attempt = ctx.out / f".attempt-{holder}{secrets.token_hex(8)}"
     for folder in (attempt, ctx.out / LEDGERS, ctx.out / TIMES):
         folder.mkdir(exist_ok=True)
     task = Task(
-        limits(config),
+        limits(config, share),
         tuple(roots(config).values()) if config.input else (),
         Storer(
             config.image.size,
@@ -178,9 +199,9 @@ def _download(ctx: Context, urls: pq.ParquetFile, parts: list[Part], todo: list[
         ),
         attempt,
     )
-    total, left = (sum(part.urls for part in some) for some in (parts, todo))
+    total, missing = (sum(part.urls for part in some) for some in (parts, todo))
     try:
-        with Run(ctx, task, total, total - left, Shards(urls, todo)) as run:
+        with Run(ctx, task, total, total - missing, Shards(urls, todo)) as run:
             breaker = Breaker(config.fetch.max_failures)
             with Pool(task, config.fetch.processes, breaker, run.take) as pool:
                 pool.run(run.orders(), run.tick)
@@ -194,16 +215,20 @@ def _abandon(attempt: Path) -> None:
     """Remove an attempt's folder. Its processes end as soon as they don't find it any more;
     until then they may still write, hence the new name and no complaint about what can't be
     removed: the runner clears names that begin with a dot."""
-    gone = attempt.with_name(f".gone-{attempt.name}-{time.monotonic_ns()}")
-    attempt.rename(gone)
+    gone = attempt.with_name(f".gone-{attempt.name}-{secrets.token_hex(8)}")
+    with suppress(FileNotFoundError):  # others took over
+        attempt.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
 
 
-def limits(config: ShardsConfig) -> FetchLimits:
-    """The limits of one downloading process."""
-    keys = set(FetchLimits.__dataclass_fields__) - {"resolve", "connections"}
+def limits(config: ShardsConfig, share: int = 1) -> FetchLimits:
+    """The limits of one downloading process, of a run that shares the hosts with others."""
+    per_host = {"host_connections", "host_rate"}
+    keys = set(FetchLimits.__dataclass_fields__) - {"resolve", "connections"} - per_host
     return FetchLimits(
         **config.fetch.model_dump(include=keys),
+        host_connections=max(1, config.fetch.host_connections // share),
+        host_rate=config.fetch.host_rate / share,
         connections=math.ceil(config.fetch.connections / config.fetch.processes),
         resolve=tuple(config.fetch.resolve.items()),
     )

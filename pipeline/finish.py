@@ -1,19 +1,13 @@
-"""A finished shard from its ledger, as img2dataset writes it: NNNNNN.tar, .parquet, _stats.json.
+"""A finished shard from its ledger, in img2dataset's form: NNNNNN.tar, .parquet, _stats.json.
 
-img2dataset is the writer here. Its package imports OpenCV, albumentations and wandb, which take
-seconds, look for updates and warn; its writer needs none of them and is loaded without. This
-module is imported in a process of its own, which stands in for the package's own module.
+Names, columns and statistics are img2dataset's, so its tools read them, but the tar holds images
+alone: what its json members would say stands in the table. Its writer is not used, for it takes as
+long over a photograph as asking for it does. This runs in a process of its own.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib.machinery
-import json
 import os
-import sys
-import types
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -25,6 +19,7 @@ from pipeline import ledger
 from pipeline.ledger import Place
 from pipeline.task import SHARD_DIGITS, Outcome
 from wit.config import write_json
+from wit.shard import TarWriter
 
 COUNTS = ("successes", "failed_to_download", "failed_to_resize")
 KEY_DIGITS = 4  # a shard has at most 10,000 URLs
@@ -80,27 +75,24 @@ def finish(
         found[outcome.index] = outcome, place
     if sorted(found) != list(range(len(urls))):
         raise RuntimeError(f"{path}: {len(found)} outcomes for {len(urls)} URLs")
-    shard_writer = writer()(shard, str(attempt), False, SHARD_DIGITS, SCHEMA, encoding)
-    shard_writer.tarwriter.mtime = 0
-    shard_writer.buffered_parquet_writer.buffer_size = 10_000
-    statuses, reasons, answered = Counter[str](), Counter[str](), []
-    with path.open("rb") as file:
+    statuses, reasons, rows, answered = Counter[str](), Counter[str](), [], []
+    with path.open("rb") as file, (attempt / f"{name}.tar").open("wb") as target:
+        tar = TarWriter(target)
         for index, url in enumerate(urls):
             outcome, place = found[index]
             key = f"{shard:0{SHARD_DIGITS}d}{index:0{KEY_DIGITS}d}"
-            file.seek(place.offset)
-            image = file.read(place.size) if place.size else None
             row = _row(url, key, outcome)
-            if image is not None:  # as its `write` does, but for JSON on a single line
-                meta = json.dumps(row, ensure_ascii=False).encode()
-                shard_writer.tarwriter.write({"__key__": key, encoding: image, "json": meta})
-            shard_writer.buffered_parquet_writer.write(row)
-            statuses["successes" if image else outcome.status] += 1
+            if place.size:
+                file.seek(place.offset)
+                tar.add(f"{key}.{encoding}", file.read(place.size))
+            rows.append(row)
+            statuses["successes" if place.size else outcome.status] += 1
             reasons[outcome.reason or "success"] += 1
             answered.append({"key": key, "time": outcome.time})
-    shard_writer.close()
+        tar.close()
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), attempt / f"{name}.parquet")
     pq.write_table(pa.Table.from_pylist(answered, TIMES), attempt / f"{name}_times.parquet")
-    stats = {name: statuses[name] for name in COUNTS}
+    stats = {status: statuses[status] for status in COUNTS}
     write_json(
         {"count": len(urls), **stats, "status_dict": dict(reasons)}, attempt / f"{name}_stats.json"
     )
@@ -111,20 +103,6 @@ def finish(
     _sync(finished)
     path.unlink()
     return shard
-
-
-@functools.cache
-def writer() -> Any:
-    """img2dataset's WebDatasetSampleWriter."""
-    spec = importlib.machinery.PathFinder.find_spec("img2dataset")
-    assert spec is not None, "img2dataset is part of the pipeline extra"
-    package = types.ModuleType("img2dataset")
-    package.__path__ = list(spec.submodule_search_locations or [])
-    sys.modules.setdefault("img2dataset", package)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from img2dataset.writer import WebDatasetSampleWriter
-    return WebDatasetSampleWriter
 
 
 def _row(url: str, key: str, outcome: Outcome) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import optout, overlaps
+from pipeline import embeddings, lists, optout, overlaps
 from pipeline.config import ShardsConfig
 from pipeline.context import Context
 from pipeline.dedupe import block_masks, representatives
+from wit.errors import InputError
 
 if TYPE_CHECKING:
     import duckdb
@@ -30,7 +31,10 @@ TABLES = {
     "fetch": "60_fetch",
 }
 SQL_FILES = (
-    tuple(f"70_{name}.sql" for name in ("checked", "hashes", "near", "edges", "looks", "images"))
+    tuple(
+        f"70_{name}.sql"
+        for name in ("checked", "hashes", "near", "edges", "looks", "images", "features")
+    )
     + overlaps.SQL_FILES
 )
 
@@ -54,12 +58,15 @@ def params(config: ShardsConfig) -> dict[str, Any]:
         "phash_distance": config.dedupe.phash_distance,
         "drop": config.dedupe.overlap == "drop",
         "sets": [folder.name for folder in config.dedupe.evaluation],
+        "max_cosine": config.dedupe.max_cosine if config.dedupe.features else None,
+        "feature_sets": [folder.name for folder in config.dedupe.evaluation_features],
     }
 
 
 def files(config: ShardsConfig) -> list[Path]:
-    """The list of opt-outs and the evaluation sets."""
-    return [*optout.files(config), *overlaps.files(config)]
+    """The lists of opt-outs, the evaluation sets and the features."""
+    listed = [*optout.files(config), *lists.files(config)]
+    return [*listed, *overlaps.files(config), *embeddings.files(config)]
 
 
 def images(ctx: Context) -> None:
@@ -71,7 +78,8 @@ def images(ctx: Context) -> None:
     tables = {name: ctx.table(stage) for name, stage in TABLES.items()}
     values = dict(ctx.params)
     distance = values.pop("phash_distance")
-    del values["sets"]  # what they hold is in their tars
+    for name in ("sets", "feature_sets", "max_cosine"):
+        del values[name]  # what the sets hold is in their files
     files = {name: str(scratch / f"{name}.parquet") for name in ("checked", "hashes", "gone")}
     files["looks"] = str(scratch / "looks.parquet")
 
@@ -81,7 +89,8 @@ def images(ctx: Context) -> None:
             copy(con, file, given, target)
 
         checked = {"checked": files["checked"]}
-        met = _overlaps(ctx, con, scratch, tables["fetch"], distance)
+        seen = Seen(ctx, con, scratch, tables)
+        met = _overlaps(ctx, con, scratch, tables["fetch"], distance, seen)
         given = {"fetch": tables["fetch"], **values, "overlaps": met}
         run("70_checked.sql", given, Path(files["checked"]))
         run("70_hashes.sql", checked, Path(files["hashes"]))
@@ -94,8 +103,11 @@ def images(ctx: Context) -> None:
         _write_gone(gone, Path(files["gone"]))
         looks = {name: files[name] for name in ("checked", "hashes", "gone")}
         run("70_looks.sql", looks, Path(files["looks"]))
+        seen.add_looks(Path(files["checked"]), Path(files["looks"]))
         optouts = scratch / "optouts.parquet"
-        pq.write_table(optout.read(ctx.corpus).table(), optouts)
+        listed = {("sha256", value) for value in lists.image_hashes(ctx.config)}
+        known = optout.OptOuts(optout.read(ctx.corpus).entries | listed)
+        pq.write_table(known.table(), optouts)
         last = {**tables, **checked, "looks": files["looks"], "optouts": str(optouts)}
         run("70_images.sql", last, ctx.out / "rows.parquet")
         (ctx.out / "overlaps").mkdir(exist_ok=True)
@@ -105,7 +117,12 @@ def images(ctx: Context) -> None:
 
 
 def _overlaps(
-    ctx: Context, con: duckdb.DuckDBPyConnection, scratch: Path, fetch: str, distance: int
+    ctx: Context,
+    con: duckdb.DuckDBPyConnection,
+    scratch: Path,
+    fetch: str,
+    distance: int,
+    seen: Seen,
 ) -> str:
     """The table of images that overlap an evaluation set."""
     target = scratch / "overlaps.parquet"
@@ -113,7 +130,81 @@ def _overlaps(
         overlaps.find(con, scratch, fetch, distance, target)
     else:
         pq.write_table(OVERLAPS.empty_table(), target)
+    seen.add_overlaps(target)
     return str(target)
+
+
+class Seen:
+    """What features add to hashes, where the config names some: more images that look alike, and
+    more that evaluation sets hold."""
+
+    def __init__(
+        self,
+        ctx: Context,
+        con: duckdb.DuckDBPyConnection,
+        scratch: Path,
+        tables: dict[str, str],
+    ) -> None:
+        from pipeline.engine import copy
+
+        dedupe = ctx.config.dedupe
+        self._progress, self._least = ctx.progress, dedupe.max_cosine
+        self._sets = dedupe.evaluation_features
+        self._keys: list[int] = []
+        if not dedupe.features:
+            if self._sets:
+                raise InputError(
+                    f"{self._sets[0]}: nothing to compare with: give --dedupe.features"
+                )
+            return
+        uids, rows = embeddings.read(dedupe.features, "uid")
+        given, found = scratch / "features.parquet", scratch / "featured.parquet"
+        listed = {"uid": pa.array(uids, pa.string()), "nth": range(len(uids))}
+        pq.write_table(pa.table(listed), given)
+        copy(con, "70_features.sql", {**tables, "features": str(given)}, found)
+        table = pq.read_table(found)
+        self._keys = table["url_key"].to_pylist()
+        self._rows = rows[table["nth"].to_numpy()]
+        if not self._keys:
+            raise InputError(f"{dedupe.features[0]}: of no image of this corpus: embed it again")
+
+    def add_overlaps(self, path: Path) -> None:
+        """Add to the table of overlaps what is as near to an image of an evaluation set; what its
+        bytes or hash say of a pair already stands."""
+        known = pq.read_table(path).to_pylist()
+        pairs = {(line["url_key"], line["set"], line["key"]) for line in known}
+        for folder in self._sets:
+            names, rows = embeddings.read([folder], "key")
+            for one, other in embeddings.alike(self._rows, rows, self._least, self._progress):
+                pair = (self._keys[one], folder.name, names[other])
+                if pair not in pairs:
+                    line = dict(zip(("url_key", "set", "key"), pair, strict=True))
+                    known.append({**line, "how": "feature", "distance": None})
+        pq.write_table(pa.Table.from_pylist(known, OVERLAPS), path)
+
+    def add_looks(self, checked: Path, looks: Path) -> None:
+        """Add to the table of images that give way those that features find among the others."""
+        if not self._keys:
+            return
+        table = pq.read_table(looks)
+        gone = dict(zip(table["url_key"].to_pylist(), table["kept_key"].to_pylist(), strict=True))
+        stands = [
+            (line["place"], line["url_key"])
+            for line in pq.read_table(checked, columns=["place", "url_key", "reason"]).to_pylist()
+            if line["reason"] is None and line["url_key"] not in gone
+        ]
+        place_of = {key: place for place, key in stands}
+        order = [i for i, key in enumerate(self._keys) if key in place_of]
+        order.sort(key=lambda i: place_of[self._keys[i]])
+        edges = embeddings.alike(self._rows[order], None, self._least, self._progress)
+        keys = [self._keys[i] for i in order]
+        more = {keys[worse]: keys[kept] for worse, kept in representatives(edges).items()}
+        exact = dict(zip(table["url_key"].to_pylist(), table["exact"].to_pylist(), strict=True))
+        lines = [
+            {"url_key": key, "exact": exact.get(key, False), "kept_key": more.get(kept, kept)}
+            for key, kept in sorted({**gone, **more}.items())
+        ]
+        pq.write_table(pa.Table.from_pylist(lines, table.schema), looks)
 
 
 def _edges(con: duckdb.DuckDBPyConnection, folder: Path) -> Iterator[tuple[int, int]]:

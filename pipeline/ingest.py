@@ -30,6 +30,7 @@ from wit.schema import COLUMN_NAMES
 _PEEK = 100  # lines of a headerless TSV that tell which column holds the URLs
 _IMAGES = "images"  # a subfolder that path columns often leave out
 _NOT_TEXT = ("BIGINT", "UBIGINT", "HUGEINT", "DOUBLE", "BOOLEAN")
+_TEXTS = ("license", "page")
 _NUMBERS = ("width", "height", "similarity", "nsfw", "watermark", "aesthetic")
 _NO_ROOM = ("No space left", "Could not write", "File too large")
 _NUMERIC = (
@@ -229,14 +230,14 @@ def _open(con: duckdb.DuckDBPyConnection, piece: Piece) -> tuple[bool, str]:
 def _value(meaning: str, column: str | None) -> str:
     """What is taken of a column: text that is no number is as good as nothing."""
     name = "NULL" if column is None else '"' + column.replace('"', '""') + '"'
-    return f"CAST({name} AS VARCHAR)" if meaning == "license" else f"TRY_CAST({name} AS DOUBLE)"
+    return f"CAST({name} AS VARCHAR)" if meaning in _TEXTS else f"TRY_CAST({name} AS DOUBLE)"
 
 
 def _declared(rows: duckdb.DuckDBPyRelation, source: Source) -> dict[str, str | None]:
     """Meaning -> column of what a file declares beside URL and caption, or None. Of several
     columns with one meaning, numbers come before text: LAION's NSFW is a word, punsafe a number."""
     found: dict[str, str | None] = {}
-    for meaning in (*_NUMBERS, "license"):
+    for meaning in (*_NUMBERS, *_TEXTS):
         names = _named(rows.columns, meaning)
         if meaning in _NUMBERS and names:
             names.sort(key=lambda name: _type(rows, name) == "VARCHAR")

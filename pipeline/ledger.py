@@ -21,6 +21,7 @@ from pipeline.task import Outcome
 
 HEAD = struct.Struct("<III")  # bytes of the outcome, bytes of the image, crc32 of both
 SYNC_S = 5.0  # seconds of work that a power cut may cost
+BUFFER = 2**20
 SUFFIX = ".ledger"
 
 
@@ -72,15 +73,20 @@ class Ledger:
             self.known[outcome.index] = outcome.final
             whole = end
         self._path = path
-        self._file: BinaryIO | None = path.open("ab")
+        self._file: BinaryIO | None = path.open("ab", BUFFER)
         self._file.truncate(whole)
         self._synced = time.monotonic()
 
     def append(self, record: bytes) -> None:
-        """Write one record; it is on disk after `SYNC_S` seconds at most while more come."""
+        """Add one record; `flush` writes what was added."""
         if self._file is None:
-            self._file = self._path.open("ab")
+            self._file = self._path.open("ab", BUFFER)
         self._file.write(record)
+
+    def flush(self) -> None:
+        """Write the records; they are on disk after `SYNC_S` seconds at most while more come."""
+        if self._file is None:
+            return
         self._file.flush()
         if time.monotonic() - self._synced > SYNC_S:
             os.fdatasync(self._file.fileno())

@@ -1,7 +1,8 @@
 """Stage 13: domains and URLs that are not wanted: the user's own list, and those who opted out.
 
 URLs of a list are brought to the same keys as those of the input, by the same SQL; a domain
-stands for everything below it.
+stands for everything below it. A list may be one that `wit remove` takes: uids count here too, and
+hashes of images, which nobody knows before the download, in `70_images`.
 """
 
 from __future__ import annotations
@@ -12,13 +13,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import optout
 from pipeline.config import ShardsConfig
 from pipeline.context import Context, Counts
 from wit.errors import InputError
 from wit.schema import Reason
 
-LISTS = pa.schema([("domain", pa.string()), ("url_key", pa.uint64()), ("reason", pa.string())])
-_COLUMNS = ("url", "domain")
+LISTS = pa.schema(
+    [
+        ("domain", pa.string()),
+        ("url_key", pa.uint64()),
+        ("uid", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+_COLUMNS = ("url", "domain", "uid", "sha256")
 
 
 def files(config: ShardsConfig) -> list[Path]:
@@ -32,7 +41,7 @@ def params(config: ShardsConfig) -> dict[str, Any]:
 
 
 def lists(context: Context) -> Counts:
-    """Write domain or url_key, and the reason.
+    """Write domain, url_key or uid, and the reason.
 
     Raises:
         InputError: a list that can't be read.
@@ -52,14 +61,23 @@ def lists(context: Context) -> Counts:
     with context.connect() as con:
         copy(con, "12_urls.sql", {**context.params, "ingest": str(given)}, keys)
     blocked, opted_out = Reason.URL_DOMAIN.value, Reason.OPT_OUT_LIST.value
-    hosts = [entry for entry in entries if "://" not in entry]
+    uids = [entry.lower() for entry in entries if optout.is_kind("uid", entry)]
+    hashes = image_hashes(context.config)
+    hosts = [e for e in entries if "://" not in e and e.lower() not in (*uids, *hashes)]
     found: list[dict[str, Any]] = []
     for names, reason in ((context.params["block_domains"], blocked), (hosts, opted_out)):
         found += [{"domain": _domain(name), "reason": reason} for name in names]
     url_keys = pq.read_table(keys)["url_key"].to_pylist()
     found += [{"url_key": key, "reason": opted_out} for key in url_keys if key is not None]
+    found += [{"uid": uid, "reason": opted_out} for uid in uids]
     pq.write_table(pa.Table.from_pylist(found, LISTS), context.out / "rows.parquet")
     return Counts(len(found), len(found))
+
+
+def image_hashes(config: ShardsConfig) -> list[str]:
+    """The sha256 among the entries of the lists."""
+    entries = (entry for path in files(config) for entry in _entries(path))
+    return [entry.lower() for entry in entries if optout.is_kind("sha256", entry)]
 
 
 def _domain(name: str) -> str:
@@ -67,15 +85,16 @@ def _domain(name: str) -> str:
 
 
 def _entries(path: Path) -> list[str]:
-    """The URLs and domains of a list; lines of a .txt that begin with # are comments."""
+    """The entries of a list; in a .txt # begins a comment."""
     if path.suffix == ".txt":
         try:
             lines = path.read_text("utf-8").splitlines()
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8 ({error}): convert it") from None
-        return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        plain = (optout.without_comment(line) for line in lines)
+        return [line for line in plain if line]
     if path.suffix != ".parquet":
-        raise InputError(f"{path}: a list of URLs and domains is .txt (one a line) or .parquet")
+        raise InputError(f"{path}: a list of those who opted out is .txt (one a line) or .parquet")
     try:
         names = [name for name in pq.read_schema(path).names if name in _COLUMNS]
         columns = [pq.read_table(path, columns=[name])[name].cast(pa.string()) for name in names]
@@ -83,6 +102,6 @@ def _entries(path: Path) -> list[str]:
         first = str(error).splitlines()[0]
         raise InputError(f"{path}: not readable as Parquet: {first}: write it again") from None
     if not names:
-        raise InputError(f"{path}: no column url or domain: rename one")
+        raise InputError(f"{path}: no column url, domain, uid or sha256: rename one")
     values = [value.strip() for column in columns for value in column.to_pylist() if value]
     return [value for value in values if value]

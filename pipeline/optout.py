@@ -62,7 +62,7 @@ def parse(lines: Iterable[str], where: str) -> OptOuts:
     """
     found = set()
     for number, line in enumerate(lines, 1):
-        entry = re.sub(r"(^|\s)#.*", "", line).strip()
+        entry = without_comment(line)
         if not entry:
             continue
         value = entry if "://" in entry else entry.lower().removeprefix("www.")
@@ -73,6 +73,16 @@ def parse(lines: Iterable[str], where: str) -> OptOuts:
             )
         found.add((kind, value))
     return OptOuts(frozenset(found))
+
+
+def without_comment(line: str) -> str:
+    """The entry on a line; empty when there is none."""
+    return re.sub(r"(^|\s)#.*", "", line).strip()
+
+
+def is_kind(kind: str, entry: str) -> bool:
+    """Whether an entry is of a kind, whatever the case of its letters."""
+    return dict(KINDS)[kind].fullmatch(entry.lower()) is not None
 
 
 def read(corpus: Path) -> OptOuts:

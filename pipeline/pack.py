@@ -3,12 +3,12 @@
 Rank is a hash, so this order is a shuffle that every run repeats. The URL list was downloaded
 in the same order, so the tars of the download are read almost from front to back. A shard
 holds a fixed number of samples; the attempts that failed in its range of ranks stand in the
-table beside it, without a key.
+table beside it, without a key. With a split, the pairs of the pages that are held out follow in
+shards of their own, in val/.
 """
 
 from __future__ import annotations
 
-import itertools
 import shutil
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
@@ -50,54 +50,68 @@ ATTEMPTS = pa.schema(
         ("uid", pa.string()),
     ]
 )
-PACKED = pa.schema([("row", pa.int64()), ("key", pa.string()), ("shard", pa.string())])
+PACKED = pa.schema(
+    [("row", pa.int64()), ("key", pa.string()), ("shard", pa.string()), ("split", pa.string())]
+)
+SPLITS = {"train": "shards", "val": "val"}  # and the folder of each
 BATCH = 4096  # rows held at a time
 ROW_GROUP = 65_536  # at most, in the table beside a shard
 OPEN_TARS = 8
 
 
 def params(config: ShardsConfig) -> dict[str, Any]:
-    """The size of a shard."""
+    """The size of a shard, and what is held out."""
     return config.pack.model_dump()
 
 
 def pack(ctx: Context) -> None:
-    """Write `shards/` and `rows.parquet` (row, key, shard)."""
+    """Write `shards/`, with a split `val/` too, and `rows.parquet` (row, key, shard, split)."""
     from pipeline.engine import copy
 
-    order = ctx.out / ".order.parquet"
+    order, share = ctx.out / ".order.parquet", float(ctx.params.get("val_share", 0))
+    tables = {name: ctx.table(stage) for name, stage in TABLES.items()}
     with ctx.connect() as con:
-        copy(con, "80_pack.sql", {n: ctx.table(s) for n, s in TABLES.items()}, order)
-    folder = ctx.out / "shards"
-    shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
-    folder.mkdir()
-    sizes = {}
+        copy(con, "80_pack.sql", {**tables, "val_share": share}, order)
+    shutil.rmtree(ctx.corpus / SPLITS["val"], ignore_errors=True)  # of a build with another split
+    number = 0  # of the next shard: numbers and keys are unique in the whole corpus
     with (
         pq.ParquetFile(order) as ordered,
         Tars(ctx.inputs["60_fetch"] / FOLDER) as tars,
-        pq.ParquetWriter(folder / "index.parquet", schema.INDEX, compression="zstd") as index,
         pq.ParquetWriter(ctx.out / "rows.parquet", PACKED, compression="zstd") as packed,
     ):
-        rows = Rows(ordered)
-        for number in itertools.count():
-            if rows.next is None:
-                break
-            most = int(ctx.params["shard_size"]), int(ctx.params.get("shard_bytes", 0))
-            shard = ShardWriter(folder, number, most, tars)
-            table, packed_rows = shard.write(rows)
+        for split in SPLITS if share else ("train",):
+            number = _pack_split(ctx, split, Rows(ordered, split), number, tars, packed)
+
+
+def _pack_split(
+    ctx: Context, split: str, rows: Rows, number: int, tars: Tars, packed: pq.ParquetWriter
+) -> int:
+    """Write the shards of one split, from `number` on; returns the number after the last."""
+    folder = ctx.out / SPLITS[split]
+    shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
+    folder.mkdir()
+    sizes = {}
+    most = int(ctx.params["shard_size"]), int(ctx.params.get("shard_bytes", 0))
+    with pq.ParquetWriter(folder / "index.parquet", schema.INDEX, compression="zstd") as index:
+        while rows.next is not None:
+            table, packed_rows = ShardWriter(folder, number, most, tars).write(rows)
             index.write_table(table)
-            packed.write_table(packed_rows)
+            splits = pa.array([split] * packed_rows.num_rows, pa.string())
+            packed.write_table(packed_rows.append_column("split", splits))
             sizes[shard_name(number)] = table.num_rows
-            ctx.progress(rows.taken, ordered.metadata.num_rows, "samples")
+            number += 1
+            ctx.progress(rows.taken, rows.total, "samples")
     write_json(sizes, folder / "sizes.json")
+    return number
 
 
 class Rows:
-    """The ordered rows one by one, with a look at the next."""
+    """The ordered rows of a split one by one, with a look at the next."""
 
-    def __init__(self, file: pq.ParquetFile) -> None:
-        batches = file.iter_batches(BATCH)
-        self._rows = (row for batch in batches for row in batch.to_pylist())
+    def __init__(self, file: pq.ParquetFile, split: str) -> None:
+        lines = (row for batch in file.iter_batches(BATCH) for row in batch.to_pylist())
+        self._rows = (row for row in lines if row["split"] == split)
+        self.total = file.metadata.num_rows
         self.next: dict[str, Any] | None = next(self._rows, None)
         self.taken = 0
 
@@ -159,7 +173,7 @@ class ShardWriter:
         assert count == sum(stats.values()), f"{name}: {self._statuses}"
         found = {"count": count, **stats, "status_dict": dict(self._reasons)}
         write_json(found, self._folder / name.replace(".tar", "_stats.json"))
-        return index, pa.Table.from_pylist(self._packed, schema=PACKED)
+        return index, pa.Table.from_pylist(self._packed, schema=PACKED.remove(3))
 
     def _samples(self, rows: Rows, writer: pq.ParquetWriter) -> Iterator[Sample]:
         """The samples of the shard; the attempts between them go to `writer`."""

@@ -3,6 +3,10 @@
 Every host belongs to one process, so that its connections, its limits and its robots.txt are
 shared by all of its URLs. Outcomes go into the ledgers as they come; what failed in a way that
 may pass is tried once more when everything else is done.
+
+An image can crash its decoder, or make it take all memory. When a process dies, those images that
+it was decoding are tried again one by one in a process of their own, and the one in which that
+dies too is given up; everything else goes on in a fresh process.
 """
 
 from __future__ import annotations
@@ -19,14 +23,15 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-from pipeline.task import LOCAL, Answer, Order, Task, start
+from pipeline.ledger import record
+from pipeline.task import DECODING, LOCAL, NONE, Answer, Order, Outcome, Task, start
 from wit.errors import WitError
 from wit.schema import Reason
 
 TICK_S = 0.5
 WINDOW = 16  # orders at a process, per connection: enough that slow hosts don't hold up others
 RECENT = 500  # outcomes that the circuit breaker looks at
-RESTARTS = 3  # of processes that were killed, in one run
+RESTARTS = 3  # in one run, of processes that died while they decoded nothing
 
 ADVICE = {
     Reason.DNS: "names don't resolve: check the resolver of this machine (/etc/resolv.conf), or"
@@ -35,6 +40,8 @@ ADVICE = {
     " or raise --fetch.timeout",
     Reason.CONNECTION: "connections fail: check the network, its firewall and its limit on open"
     " connections, or lower --fetch.connections",
+    Reason.DECODER_CRASH: "the processes die while they decode images: lower --image.max_pixels or"
+    " --fetch.processes if memory is short, or install another version of pillow or simplejpeg",
 }
 
 
@@ -44,8 +51,18 @@ class _Process:
 
     process: Any
     pipe: Connection
+    decoding: Any  # shard and index of the images that it decodes; see `pipeline.task.DECODING`
     backlog: deque[Order] = field(default_factory=deque)
     flying: dict[tuple[int, int], Order] = field(default_factory=dict)
+
+    def end(self) -> None:
+        self.pipe.close()
+        self.process.terminate()
+
+    def suspects(self) -> list[Order]:
+        """Take out the orders whose images it was decoding when it died."""
+        places = list(zip(self.decoding[::2], self.decoding[1::2], strict=True))
+        return [self.flying.pop(place) for place in places if place in self.flying]
 
 
 class Breaker:
@@ -87,7 +104,7 @@ class Pool:
         task: what they all are told.
         processes: how many.
         breaker: sees every first outcome.
-        take: is given each answer.
+        take: is given the answers, as they come.
     """
 
     def __init__(
@@ -95,7 +112,7 @@ class Pool:
         task: Task,
         processes: int,
         breaker: Breaker,
-        take: Callable[[Answer], None],
+        take: Callable[[list[Answer]], None],
     ) -> None:
         self._task, self._breaker, self._take = task, breaker, take
         self._spawn = multiprocessing.get_context("spawn")
@@ -103,24 +120,28 @@ class Pool:
         self._processes = [self._start() for _ in range(processes)]
         self._window = WINDOW * task.limits.connections
         self._restarts = 0
+        self._suspects: deque[Order] = deque()
+        self._alone: _Process | None = None  # decodes suspects, one at a time
 
     def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self._processes:
-            worker.pipe.close()
-            worker.process.terminate()
-        for worker in self._processes:
+        left = [*self._processes, *([self._alone] if self._alone else [])]
+        for worker in left:
+            worker.end()
+        for worker in left:
             worker.process.join()
         self._ready.close()
 
     def _start(self) -> _Process:
         ours, theirs = self._spawn.Pipe()
-        process = self._spawn.Process(target=start, args=(self._task, theirs, os.getpid()))
+        decoding = self._spawn.RawArray("q", [NONE] * DECODING)
+        told = (self._task, theirs, os.getpid(), decoding)
+        process = self._spawn.Process(target=start, args=told)
         process.start()
         theirs.close()
-        started = _Process(process, ours)
+        started = _Process(process, ours, decoding)
         self._ready.register(ours, selectors.EVENT_READ, started)
         return started
 
@@ -135,7 +156,8 @@ class Pool:
             more = more and self._fill(orders)
             for worker in self._processes:
                 self._feed(worker)
-            if not any(worker.flying for worker in self._processes):
+            self._feed_alone()
+            if not self._alone and not any(worker.flying for worker in self._processes):
                 return
             for key, _ in self._ready.select(TICK_S):
                 self._receive(key.data)
@@ -165,7 +187,24 @@ class Pool:
         if not worker.backlog or len(worker.flying) > self._window // 2:
             return
         room = self._window - len(worker.flying)
-        batch = [worker.backlog.popleft() for _ in range(min(room, len(worker.backlog)))]
+        self._send(
+            worker, [worker.backlog.popleft() for _ in range(min(room, len(worker.backlog)))]
+        )
+
+    def _feed_alone(self) -> None:
+        """Send the next suspect to a process that has nothing else to do; end it after the last."""
+        if self._alone and self._alone.flying:
+            return
+        if self._suspects:
+            self._alone = self._alone or self._start()
+            self._send(self._alone, [self._suspects.popleft()])
+        elif self._alone:
+            self._ready.unregister(self._alone.pipe)
+            self._alone.end()
+            self._alone.process.join()
+            self._alone = None
+
+    def _send(self, worker: _Process, batch: list[Order]) -> None:
         worker.flying |= {(order.shard, order.index): order for order in batch}
         try:
             worker.pipe.send(batch)
@@ -173,30 +212,51 @@ class Pool:
             return
 
     def _receive(self, worker: _Process) -> None:
-        """Take one answer of one process."""
+        """Take the answers that one process sends together."""
         try:
             message = worker.pipe.recv_bytes()
         except (EOFError, OSError):
             self._replace(worker)
             return
-        answer = Answer(*pickle.loads(message))  # noqa: S301 (from our own process)
-        order = worker.flying.pop((answer.shard, answer.position))
-        self._take(answer)
-        if not order.last:
-            self._breaker.add(answer.reason)
+        answers = [Answer(*each) for each in pickle.loads(message)]  # noqa: S301 (our own process)
+        orders = [worker.flying.pop((answer.shard, answer.position)) for answer in answers]
+        self._keep(orders, answers)
+
+    def _keep(self, orders: list[Order], answers: list[Answer]) -> None:
+        self._take(answers)
+        for order, answer in zip(orders, answers, strict=True):
+            if not order.last:
+                self._breaker.add(answer.reason)
 
     def _replace(self, dead: _Process) -> None:
-        """A new process in the place of one that was killed, with its orders."""
+        """A new process in the place of one that died, with its orders but for the suspects."""
         self._ready.unregister(dead.pipe)
         dead.pipe.close()
         dead.process.join()
-        self._restarts += 1
-        if self._restarts > RESTARTS:
-            raise WitError(
-                "download: a downloading process was killed again and again, perhaps for want of"
-                " memory: lower --fetch.processes or --fetch.connections and run again; what was"
-                " fetched is kept"
-            )
+        suspects = dead.suspects()
+        if not suspects:
+            self._restarts += 1
+            if self._restarts > RESTARTS:
+                raise WitError(
+                    "download: a downloading process was killed again and again, perhaps for want"
+                    " of memory: lower --fetch.processes or --fetch.connections and run again; what"
+                    " was fetched is kept"
+                )
+        if dead is self._alone:
+            self._alone = None
+            self._suspects.extend(dead.flying.values())  # it wasn't decoding when it died
+            self._keep(suspects, [_given_up(order) for order in suspects])
+            return
+        self._suspects.extend(suspects)
         fresh = self._start()
         fresh.backlog = deque([*dead.flying.values(), *dead.backlog])
         self._processes[self._processes.index(dead)] = fresh
+
+
+def _given_up(order: Order) -> Answer:
+    """The answer for an image that no process survives."""
+    reason = str(Reason.DECODER_CRASH)
+    outcome = Outcome(
+        order.shard, order.index, status="failed_to_resize", reason=reason, time=time.time()
+    )
+    return Answer(order.shard, order.index, reason, True, 0, record(outcome, None))

@@ -80,7 +80,12 @@ def recut(
     left = list(sources)
     if append:
         writer.copy(left.pop(0).corpus)
-    reasons: dict[str, int] = {}
+    held_out = sum(
+        pq.read_metadata(source.corpus / "val" / "index.parquet").num_rows
+        for source in sources
+        if (source.corpus / "val").is_dir()
+    )
+    reasons: dict[str, int] = {"held_out": held_out} if held_out else {}
     kept = heapq.merge(
         *(_samples(source, reasons) for source in left), key=lambda sample: sample.meta["uid"]
     )

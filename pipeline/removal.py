@@ -23,6 +23,7 @@ from pipeline import catalogue, optout
 from pipeline.build import locked
 from pipeline.config import EngineConfig
 from pipeline.engine import connect, copy, sql_text
+from pipeline.pack import SPLITS
 from pipeline.run_state import FOLDER
 from wit import manifest, schema
 from wit.config import fingerprint, write_json
@@ -74,7 +75,8 @@ def _apply(corpus: Path, listed: optout.OptOuts) -> str:
             tables["urls"] = str(corpus / "stages" / "12_urls" / "*.parquet")
             found = con.execute(sql_text("remove_images.sql"), {**pairs, **tables}).fetchall()
             _wipe(fetched / FOLDER, found)
-        shards = _rewrite_shards(corpus, removed)
+        folders = [corpus / name for name in SPLITS.values() if (corpus / name).is_dir()]
+        shards = [name for folder in folders for name in _rewrite_shards(folder, removed)]
         for path in sorted((corpus / "pairs").glob("*.parquet")):
             new = path.with_suffix(".tmp")
             copy(con, "remove_pairs.sql", {"pairs": str(path), "removed": paths["removed"]}, new)
@@ -98,9 +100,8 @@ def _wipe(folder: Path, places: list[tuple[str, int, int]]) -> None:
             os.fsync(file.fileno())
 
 
-def _rewrite_shards(corpus: Path, removed: pa.Table) -> list[str]:
+def _rewrite_shards(folder: Path, removed: pa.Table) -> list[str]:
     """Write the shards without the removed samples; returns their names."""
-    folder = corpus / "shards"
     uids = set(removed["uid"].to_pylist())
     index = pq.read_table(folder / "index.parquet")
     concerned = pc.is_in(index["uid"], pa.array(sorted(uids), pa.string()))
@@ -146,7 +147,7 @@ def _update_catalogue(corpus: Path) -> dict[str, dict[str, Any]]:
     copied = corpus / f".{catalogue.NAME}"
     shutil.copyfile(corpus / catalogue.NAME, copied)
     pairs = {"pairs": str(corpus / "pairs" / "*.parquet")}
-    index = {"index": str(corpus / "shards" / "index.parquet")}
+    index = {"index": catalogue.index_files(corpus)}
     config = json.loads((corpus / "config.json").read_bytes())["config"]
     keep = {"keep": config["dedupe"]["keep"]}
     with duckdb.connect(str(copied)) as con:

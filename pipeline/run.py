@@ -7,6 +7,7 @@ Only `build` knows DuckDB; it is imported when there is something to build, so t
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 
 from pipeline.config import ShardsConfig
@@ -14,8 +15,9 @@ from wit.config import load
 
 
 def with_engine(argv: Sequence[str]) -> list[str]:
-    """`--engine NAME`, short for `--engine.name NAME`, written out."""
-    return [re.sub(r"^--engine(?==|$)", "--engine.name", argument) for argument in argv]
+    """`--engine NAME`, short for `--engine.name NAME`, `--rank` and `--world` written out."""
+    full = [re.sub(r"^--engine(?==|$)", "--engine.name", argument) for argument in argv]
+    return [re.sub(r"^--(rank|world)(?==|$)", r"--engine.\1", argument) for argument in full]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -25,9 +27,13 @@ def main(argv: Sequence[str]) -> int:
 
     if config.input:
         build(config)
-        return 0
-    from pipeline.sample.command import served
+    else:
+        from pipeline.sample.command import served
 
-    with served(config) as config:
-        build(config)
+        with served(config) as served_config:
+            build(served_config)
+    if config.upload and not config.until and config.engine.world == 1:
+        from pipeline.remote import upload
+
+        print(upload(config.corpus, config.upload), file=sys.stderr)
     return 0

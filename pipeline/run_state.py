@@ -148,7 +148,7 @@ class Run:
             for index in missing:
                 if self._optouts.forbid(urls[index]):
                     gone = Outcome(number, index, reason=OPTED_OUT, time=time.time())
-                    self.take(Answer(number, index, OPTED_OUT, True, 0, record(gone, None)))
+                    self.take([Answer(number, index, OPTED_OUT, True, 0, record(gone, None))])
                 else:
                     yield Order(number, index, urls[index])
 
@@ -160,8 +160,14 @@ class Run:
             for index in sorted(shard.late):
                 yield Order(number, index, urls[index], last=True)
 
-    def take(self, answer: Answer) -> None:
-        """Keep what became of one URL."""
+    def take(self, answers: list[Answer]) -> None:
+        """Keep what became of some URLs; it is in their files when this returns."""
+        for answer in answers:
+            self._take(answer)
+        for number in {answer.shard for answer in answers} & self._open.keys():
+            self._open[number].ledger.flush()
+
+    def _take(self, answer: Answer) -> None:
         shard = self._open[answer.shard]
         self._used.pop(answer.shard, None)
         self._used[answer.shard] = shard.ledger
@@ -198,7 +204,9 @@ class Run:
         )
 
     def tick(self) -> None:
-        """Show the progress; stop when a shard could not be finished."""
+        """Show the progress; stop when a shard could not be finished, or others took over."""
+        if not self._task.attempt.exists():
+            raise WitError("download: another run took over: wait for that one")
         for future in [future for future in self._finishing if future.done()]:
             self._finishing.remove(future)
             _result(future)

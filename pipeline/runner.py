@@ -62,12 +62,10 @@ class Runner:
             WitError: bad input, full disk, too little memory.
             AssertionError: the stage lost or invented a row; a bug.
         """
-        digests = {path: self._digests(path) for path in stage.files(self.config)}
-        identity = self._identity(stage, list(digests.values()))
+        digests, identity = self._look(stage)
         print_as = fingerprint(identity)
         folder = self.stages / stage.name
-        standing = self._standing(stage, folder, print_as)
-        if standing is not None:
+        if (standing := self._standing(stage, folder, print_as)) is not None:
             _publish(stage, folder, self.corpus)
             result = standing
         else:
@@ -76,6 +74,24 @@ class Runner:
             result = self._build(stage, folder, print_as, identity, digests)
         self.results[stage.name] = result
         return result
+
+    def take_up(self, stage: Stage) -> bool:
+        """Take the result of a stage that stands; False if it is still to be built."""
+        print_as = fingerprint(self._look(stage)[1])
+        standing = self._standing(stage, self.stages / stage.name, print_as)
+        if standing is not None:
+            self.results[stage.name] = standing
+        return standing is not None
+
+    def context(self, stage: Stage) -> Context:
+        """What a stage that is to be built gets; its folder may hold the work of other runs."""
+        digests, identity = self._look(stage)
+        folder = self.stages / stage.name
+        return self._context(stage, folder, fingerprint(identity), digests)
+
+    def _look(self, stage: Stage) -> tuple[dict[Path, str], dict[str, Any]]:
+        digests = {path: self._digests(path) for path in stage.files(self.config)}
+        return digests, self._identity(stage, list(digests.values()))
 
     def _identity(self, stage: Stage, digests: list[str]) -> dict[str, Any]:
         files = list(digests)
@@ -118,20 +134,8 @@ class Runner:
         identity: dict[str, Any],
         digests: Mapping[Path, str],
     ) -> Result:
-        out, progress = self._temporary(stage, print_as), Progress(stage.name)
-        out.mkdir(exist_ok=True)
-        context = Context(
-            self.config,
-            stage.params(self.config),
-            {name: self.results[name].folder for name in stage.inputs},
-            out,
-            self.corpus,
-            progress,
-            digests,
-            rows=self.results[FIRST].counts.rows_out if FIRST in self.results else 0,
-            standing=_read_marker(folder).get("parts", {}),
-            folder=folder,
-        )
+        context = self._context(stage, folder, print_as, digests)
+        out, progress = context.out, context.progress
         with engine_errors(stage.name, self.config.engine):
             counts = self._produce(stage, context, identity)
         _remove_scratch(out)
@@ -155,6 +159,24 @@ class Runner:
         rows = f"{counts.rows_in:>13,} rows {f'{dropped:,} dropped' if dropped else '':>20}"
         progress.finish(f"{rows} {progress.seconds:8.1f} s")
         return Result(stage.name, print_as, folder, counts, True, progress.seconds, context.parts)
+
+    def _context(
+        self, stage: Stage, folder: Path, print_as: str, digests: Mapping[Path, str]
+    ) -> Context:
+        out = self._temporary(stage, print_as)
+        out.mkdir(exist_ok=True)
+        return Context(
+            self.config,
+            stage.params(self.config),
+            {name: self.results[name].folder for name in stage.inputs},
+            out,
+            self.corpus,
+            Progress(stage.name),
+            digests,
+            rows=self.results[FIRST].counts.rows_out if FIRST in self.results else 0,
+            standing=_read_marker(folder).get("parts", {}),
+            folder=folder,
+        )
 
     def _produce(self, stage: Stage, context: Context, identity: dict[str, Any]) -> Counts:
         if isinstance(stage.build, str):

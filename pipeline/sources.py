@@ -10,6 +10,7 @@ import glob
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -101,21 +102,29 @@ def roots(config: ShardsConfig) -> dict[str, Path]:
 
 def mark(source: Source) -> dict[str, str]:
     """Size, tag and time of a remote file, as far as its store knows them."""
-    system, path = _system(source.path)
+    system, path = url_to_fs(source.path)
     known = system.info(path)
     return {name: str(known[name]) for name in _MARKS if known.get(name) is not None}
 
 
 def filesystem(url: str) -> Any:
     """The fsspec file system of a URL, for DuckDB to read through."""
-    return _system(url)[0]
+    system = url_to_fs(url)[0]
+    if "http" in system.protocol:  # DuckDB asks for a time, which fsspec doesn't know of the web
+        system.modified = lambda path: datetime.fromtimestamp(0, UTC)
+    return system
 
 
 def is_remote(given: str) -> bool:
     return "://" in given and not given.startswith("file://")
 
 
-def _system(url: str) -> tuple[Any, str]:
+def url_to_fs(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the path in it.
+
+    Raises:
+        InputError: fsspec or the package it needs doesn't know the protocol.
+    """
     try:
         system, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
@@ -127,7 +136,7 @@ def _system(url: str) -> tuple[Any, str]:
 
 
 def _expand_url(given: str) -> list[str]:
-    system, path = _system(given)
+    system, path = url_to_fs(given)
     try:
         if glob.has_magic(path):
             found = sorted(system.glob(path))

@@ -52,6 +52,7 @@ STAGES: tuple[Stage, ...] = (
         params=lists.params,
         files=lists.files,
         sql=("12_urls.sql",),
+        version=2,
     ),
     # Caption as the model reads it, normalised words, language.
     Stage(
@@ -173,7 +174,7 @@ STAGES: tuple[Stage, ...] = (
         pack.pack,
         params=pack.params,
         sql=("80_pack.sql",),
-        publish=("shards",),
+        publish=("shards", "val"),
     ),
     # Every row with its verdict.
     Stage(

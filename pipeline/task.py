@@ -1,14 +1,13 @@
 """What a downloading process is told, what it answers, and how it starts and ends.
 
-The parent knows only this module: aiohttp, img2dataset and what they import are loaded in
-processes of their own, and only when there is something to fetch.
+The parent knows only this module: aiohttp and what it imports are loaded in processes of their
+own, and only when there is something to fetch.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -19,6 +18,9 @@ from typing import Any, NamedTuple
 from pipeline.store import Storer
 
 SHARD_DIGITS = 6
+DECODERS = 2  # threads of a process; one decodes while another waits for the interpreter
+# Shared with the parent: shard and index of the image that each thread, and the loop, decodes.
+DECODING, NONE = 2 * (DECODERS + 1), -1
 LOCAL = "local:"  # scheme of our own for `local:NUMBER:PATH`; never taken from the input
 
 
@@ -119,19 +121,17 @@ class Answer(NamedTuple):
     record: bytes
 
 
-def start(task: Task, pipe: Connection, parent: int) -> None:
+def start(task: Task, pipe: Connection, parent: int, decoding: Any) -> None:
     """What a downloading process runs; all that it imports is imported there."""
     prepare(parent, task.attempt)
     from pipeline.worker import work
 
-    work(task, pipe)
+    work(task, pipe, decoding)
 
 
 def ready_to_finish() -> None:
     """Import what `finish` needs, while there is nothing to finish yet."""
-    from pipeline.finish import writer
-
-    writer()
+    import pipeline.finish  # noqa: F401
 
 
 def finish(path: Path, urls: list[str], encoding: str, *folders: Path) -> int:
@@ -148,8 +148,6 @@ def prepare(parent: int, attempt: Path) -> None:
     attempt's own folder, and it stops as soon as that is removed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    # webdataset imports torch where it is installed: a second and 200 MB for nothing
-    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
     threading.Thread(target=_watch, args=(parent, attempt), daemon=True).start()
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic_settings import CliPositionalArg
 
+from pipeline.sources import is_remote
 from wit import manifest
 from wit.config import Settings, load
 from wit.errors import CorpusError
@@ -32,14 +33,19 @@ class VerifyConfig(Settings):
     Prints one line and exits with 0 when all is well, with 2 otherwise.
     """
 
-    corpus: CliPositionalArg[Path] = Path("data/corpus")
-    """corpus directory"""
+    corpus: CliPositionalArg[str] = "data/corpus"
+    """corpus directory, or the URL of a copy (s3://BUCKET/PATH): sizes and sha256 alone"""
 
 
 def main(argv: Sequence[str]) -> int:
     """Verify one corpus."""
     config = load(VerifyConfig, argv, prog="wit verify")
-    print(verify(config.corpus))
+    if is_remote(config.corpus):
+        from pipeline import remote
+
+        print(remote.verify(config.corpus))
+    else:
+        print(verify(Path(config.corpus.removeprefix("file://"))))
     return 0
 
 
@@ -53,7 +59,8 @@ def verify(corpus: Path) -> str:
     expected = manifest.read(corpus)
     # a changed file makes every later remark about it an echo, so those come only when all stand
     found = manifest.verify(corpus) or [
-        *_shard_problems(corpus),
+        *_shard_problems(corpus / "shards"),
+        *(_shard_problems(corpus / "val") if (corpus / "val").exists() else ()),
         *_table_problems(corpus, expected),
         *_provenance_problems(corpus),
     ]
@@ -61,7 +68,9 @@ def verify(corpus: Path) -> str:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise CorpusError(f"{found[0]}{more}; run `wit shards` to build it again")
     total = sum(entry["bytes"] for entry in expected.files.values())
-    sizes = json.loads((corpus / "shards" / "sizes.json").read_bytes())
+    sizes: dict[str, int] = {}
+    for path in corpus.glob("*/sizes.json"):
+        sizes |= json.loads(path.read_bytes())
     tables = "" if _has_duckdb() else "; duckdb is not installed, so the catalogue was not read"
     return (
         f"{corpus}: sound: {len(expected.files)} files, {total:,} bytes, {len(sizes)} shards,"
@@ -69,12 +78,11 @@ def verify(corpus: Path) -> str:
     )
 
 
-def _shard_problems(corpus: Path) -> Iterator[str]:
+def _shard_problems(folder: Path) -> Iterator[str]:
     """Shards against sizes.json, index, tables and statistics."""
-    folder = corpus / "shards"
     sizes = _read_json(folder / "sizes.json")
     yield from _file_problems(folder, sizes)
-    index = load_index(corpus)
+    index = load_index(folder)
     keys: set[str] = set()
     for name, size in sizes.items():
         rows = index.filter(pa.compute.equal(index["shard"], name)).to_pylist()

@@ -13,9 +13,12 @@ import os
 import pickle
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from pipeline.consent import marked
 from pipeline.download import Client, Download
@@ -23,22 +26,27 @@ from pipeline.guard import FetchError
 from pipeline.ledger import record
 from pipeline.local import read_local
 from pipeline.store import StoredImage
-from pipeline.task import LOCAL, Answer, Order, Outcome, Task
-from wit.image import Header, ImageError, probe
+from pipeline.task import DECODERS, LOCAL, NONE, Answer, Order, Outcome, Task
+from wit.image import Header, ImageError, probe, quiet
 from wit.schema import Reason
 
 SMALL_PIXELS = 500_000  # of an image that is decoded on the spot
 MOST_TEXT = 4096  # characters of a header or URL that are kept
-DECODERS = 2  # threads; one decodes while another waits for the interpreter
+BATCH_BYTES, BATCH_S = 512 * 1024, 0.02  # of answers that go to the parent in one message
 # what the last try at the end of the run is for: not for what a server or a file said of itself
 LATE = frozenset({Reason.DNS, Reason.TIMEOUT, Reason.CONNECTION, Reason.HTTP_4XX, Reason.HTTP_5XX})
 LATE |= {Reason.ROBOTS_TXT, Reason.TOO_MANY_BYTES}
 
 
-def work(task: Task, pipe: Connection) -> None:
-    """Serve until the parent closes its end: lists of orders in, answers out."""
+def work(task: Task, pipe: Connection, decoding: Any) -> None:
+    """Serve until the parent closes its end: lists of orders in, answers out.
+
+    What is in the hands of a decoder stands in `decoding`, so that the parent knows whom to
+    suspect when this process dies of it.
+    """
     try:
-        asyncio.run(Worker(task, pipe).run())
+        with quiet():
+            asyncio.run(Worker(task, pipe, decoding).run())
     except (EOFError, BrokenPipeError, ConnectionResetError):
         os._exit(1)  # the parent is gone: nobody wants the rest
 
@@ -46,14 +54,17 @@ def work(task: Task, pipe: Connection) -> None:
 class Worker:
     """The loop of one process."""
 
-    def __init__(self, task: Task, pipe: Connection) -> None:
-        self._task, self._pipe = task, pipe
+    def __init__(self, task: Task, pipe: Connection, decoding: Any) -> None:
+        self._task, self._pipe, self._decoding = task, pipe, decoding
+        self._free = list(range(0, len(decoding), 2))  # places in it
         self._sending = threading.Lock()
+        self._batch: list[tuple[object, ...]] = []
+        self._bytes = 0
         self._pool = ThreadPoolExecutor(DECODERS)
         self._late = False
 
     async def run(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         orders: asyncio.Queue[list[Order] | None] = asyncio.Queue()
         reader = threading.Thread(target=self._read, args=(loop, orders), daemon=True)
         reader.start()
@@ -64,6 +75,13 @@ class Worker:
                         self._late = True
                         client.later()
                     tasks.create_task(self._serve(client, order))
+
+    def _flush(self) -> None:
+        """Send the answers that wait."""
+        with self._sending:
+            if self._batch:
+                self._pipe.send_bytes(pickle.dumps(self._batch, protocol=5))
+            self._batch, self._bytes = [], 0
 
     def _read(
         self, loop: asyncio.AbstractEventLoop, orders: asyncio.Queue[list[Order] | None]
@@ -78,17 +96,21 @@ class Worker:
                 return
 
     async def _serve(self, client: Client, order: Order) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         try:
             if order.url.startswith(LOCAL):
                 await loop.run_in_executor(self._pool, self._local, order)
                 return
             async with client.get(order.url, 0 if order.last else None) as download:
-                header = _header(download.body)
-                if _is_small(header):  # quicker done than handed over
-                    self._store(order, download, header)
-                else:
-                    await loop.run_in_executor(self._pool, self._store, order, download, header)
+                with self._in_hand(order):
+                    header = _header(download.body)
+                    small = _is_small(header)
+                    if small:  # quicker done than handed over
+                        self._store(order, download, header)
+                if not small:
+                    await loop.run_in_executor(
+                        self._pool, self._store_large, order, download, header
+                    )
         except FetchError as error:
             outcome = Outcome(
                 order.shard,
@@ -99,7 +121,23 @@ class Worker:
                 time=time.time(),
                 final=order.last or not (error.passing and error.reason in LATE),
             )
-            await loop.run_in_executor(self._pool, self._send, outcome, None)
+            self._send(outcome, None)
+
+    @contextmanager
+    def _in_hand(self, order: Order) -> Iterator[None]:
+        """Say which image is being decoded meanwhile."""
+        place = self._free.pop()
+        self._decoding[place + 1] = order.index
+        self._decoding[place] = order.shard
+        try:
+            yield
+        finally:
+            self._decoding[place] = NONE
+            self._free.append(place)
+
+    def _store_large(self, order: Order, download: Download, header: Header | Reason) -> None:
+        with self._in_hand(order):
+            self._store(order, download, header)
 
     def _local(self, order: Order) -> None:
         number, _, path = order.url.removeprefix(LOCAL).partition(":")
@@ -110,7 +148,8 @@ class Worker:
             gone = Outcome(order.shard, order.index, reason=str(error.reason), time=time.time())
             self._send(gone, None)
             return
-        self._store(order, Download(body, "", 0), _header(body))
+        with self._in_hand(order):
+            self._store(order, Download(body, "", 0), _header(body))
 
     def _store(self, order: Order, download: Download, header: Header | Reason) -> None:
         """Make an image ready to be stored, and send it."""
@@ -154,9 +193,15 @@ class Worker:
             outcome.bytes or 0,
             record(outcome, image),
         )
-        message = pickle.dumps(tuple(answer), protocol=5)
         with self._sending:
-            self._pipe.send_bytes(message)
+            first = not self._batch
+            self._batch.append(tuple(answer))
+            self._bytes += len(answer.record)
+            full = self._bytes > BATCH_BYTES
+        if full:
+            self._flush()
+        elif first:
+            self._loop.call_soon_threadsafe(self._loop.call_later, BATCH_S, self._flush)
 
 
 def _text(given: str | None) -> str | None:

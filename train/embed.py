@@ -72,17 +72,17 @@ def embed(model: LoadedModel, found: list[Item], what: What, config: EmbedConfig
     total, done, progress = sum(len(parts[path]) for path in todo), 0, Progress("embed")
     with ThreadPoolExecutor(config.threads) as pool:
         for path in todo:
-            keys: list[str] = []
+            done_items: list[Item] = []
             bad: list[Bad] = []
             features: list[npt.NDArray[np.float32]] = []
             for batch, pixels_or_texts, lost in _batches(parts[path], what, model, config, pool):
                 if pixels_or_texts:
                     features.append(_encode(model, pixels_or_texts, what, config))
-                keys += [item.key for item in batch]
+                done_items += batch
                 bad += lost
                 done += len(batch) + len(lost)
                 progress(done, total, what)
-            _write(path, keys, features, bad, about, model.embed_dim)
+            _write(path, done_items, features, bad, about, model.embed_dim)
             left_out[path] = bad
     lost = [bad for part in left_out.values() for bad in part or ()]
     reasons = Counter(bad.reason for bad in lost)
@@ -167,7 +167,7 @@ def _finished(path: Path, about: dict[str, Any]) -> list[Bad] | None:
 
 def _write(
     path: Path,
-    keys: list[str],
+    items: list[Item],
     features: list[npt.NDArray[np.float32]],
     bad: list[Bad],
     about: dict[str, Any],
@@ -176,7 +176,9 @@ def _write(
     """Write one part: features first where they are a file of their own, the Parquet file last."""
     dtype = np.dtype(about["dtype"])
     feature_NE = np.concatenate([np.empty((0, dim)), *features]).astype(dtype)
-    columns: dict[str, Any] = {"key": pa.array(keys, pa.string())}
+    columns: dict[str, Any] = {"key": pa.array([item.key for item in items], pa.string())}
+    if any(item.uid for item in items):
+        columns["uid"] = pa.array([item.uid for item in items], pa.string())
     if about["format"] == "npy":
         with _durable(path.with_suffix(".npy")) as file:
             np.save(file, feature_NE)

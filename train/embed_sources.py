@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ class Item:
         offset, size: bytes of a picture in its file; size -1: all of it.
         text: a caption, of captions.
         reason: why it can't be used, if that is known already.
+        uid: identity of the pair, of samples of a corpus.
     """
 
     key: str
@@ -43,6 +44,7 @@ class Item:
     size: int = -1
     text: str | None = None
     reason: str | None = None
+    uid: str | None = None
 
     def read(self) -> bytes:
         """The encoded picture."""
@@ -69,7 +71,12 @@ def items(path: Path, what: What | None, column: str | None) -> tuple[list[Item]
     suffix = path.suffix.lower()[1:]
     if tars:
         what = what or "images"
-        found = [item for tar in tars for item in _tar(tar, what)]
+        uids = _uids(path)
+        found = [
+            replace(item, uid=uids.get(item.key)) if uids else item
+            for tar in tars
+            for item in _tar(tar, what)
+        ]
     elif path.is_dir() or suffix in IMAGES:
         what, found = _only("images", what, path), list(_pictures(path))
     elif path.is_file():
@@ -108,6 +115,16 @@ def _pictures(path: Path) -> Iterator[Item]:
         hidden = any(part.startswith(".") for part in name.parts)
         if not hidden and file.suffix.lower()[1:] in IMAGES and file.is_file():
             yield Item(name.as_posix(), file)
+
+
+def _uids(path: Path) -> dict[str, str]:
+    """Key -> uid of the pair, of a corpus; empty of other tars."""
+    index = shards_folder(path) / "index.parquet"
+    if not index.is_file():
+        return {}
+    table = pq.read_table(index, columns=["key", "uid"])
+    pairs = zip(table["key"].to_pylist(), table["uid"].to_pylist(), strict=True)
+    return {key: uid for key, uid in pairs if uid is not None}
 
 
 def _tar(tar: Path, what: What) -> Iterator[Item]:

@@ -23,15 +23,15 @@ from wit.config import Settings, load
 # distribution -> (import name, extra that brings it, what it is for)
 PARTS = {
     "duckdb": ("duckdb", "pipeline", "wit shards, stats, sql"),
-    "img2dataset": ("img2dataset", "pipeline", "the download of images"),
+    "aiohttp": ("aiohttp", "pipeline", "the download of images"),
     "py3langid": ("py3langid", "pipeline", "the language filter"),
     "ahocorasick_rs": ("ahocorasick_rs", "matcher", "match.engine aho_corasick"),
     "torch": ("torch", "train", "wit train, eval"),
-    "webdataset": ("webdataset", "pipeline", "the download of images"),
+    "s3fs": ("s3fs", "s3", "metadata from S3, corpora to it"),
     "tensorboard": ("tensorboard", "train", "curves of a run"),
     "triton": ("triton", "triton", "wit train --compile on a GPU"),
     "wandb": ("wandb", "wandb", "logging to Weights & Biases"),
-    "ray": ("ray", "ray", "no command yet"),
+    "ray": ("ray", "ray", "wit shards --engine ray"),
     "timm": ("timm", "timm", "no command yet"),
 }
 

@@ -96,6 +96,9 @@ ENCODING: dict[str, dict[str, object]] = {
     "AVIF": {"speed": 6, "max_threads": 1},
 }
 
+# mode that a colour JPEG is decoded to -> its name in simplejpeg
+TURBO = {"RGB": "RGB", "L": "GRAY"}
+
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -144,11 +147,17 @@ def probe(data: bytes) -> Header:
             TRUNCATED_IMAGE (the header itself is damaged).
     """
     found = sniff(data)
+    if found == "JPEG" and simplejpeg is not None:
+        try:
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+            return Header("JPEG", width, height)
+        except ValueError:
+            pass  # Pillow says what is wrong
     if found == "WEBP" and data[12:16] == b"VP8X" and len(data) >= 30:
         # the decoder sets up two canvases as soon as it opens; this header is read without it
         width, height = (int.from_bytes(data[i : i + 3], "little") + 1 for i in (24, 27))
         return Header("WEBP", width, height)
-    with _quiet(), _open(data, found) as image:
+    with quiet(), _open(data, found) as image:
         return Header(image.format or "", *image.size)
 
 
@@ -203,7 +212,7 @@ def load(
     header = header or probe(data)
     if header.width * header.height > max_pixels:
         raise ImageError(Reason.TOO_MANY_PIXELS)
-    with _quiet(), _open(data, header.format) as image:
+    with quiet(), _open(data, header.format) as image:
         size, mode = image.size, image.mode
         try:
             if size[0] * size[1] > max_pixels:  # a first frame beyond its canvas
@@ -237,7 +246,7 @@ def _turbo(data: bytes, image: ImageFile.ImageFile) -> Image.Image | None:
     """A JPEG by simplejpeg where that is installed: the same pixels (the same libjpeg-turbo, at the
     scale that `draft` chose), a fifth sooner. None: leave it to Pillow, also to say what is wrong.
     """
-    if simplejpeg is None or image.mode != "RGB" or image.format != "JPEG":
+    if simplejpeg is None or image.mode not in TURBO or image.format != "JPEG":
         return None
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
@@ -245,13 +254,13 @@ def _turbo(data: bytes, image: ImageFile.ImageFile) -> Image.Image | None:
         if space != "YCbCr" or image.size not in scales:  # two parsers, two opinions: don't ask on
             return None
         pixels_HWC = simplejpeg.decode_jpeg(
-            data, "RGB", min_height=image.height, min_width=image.width
+            data, TURBO[image.mode], min_height=image.height, min_width=image.width
         )
     except ValueError:
         return None
-    if pixels_HWC.shape != (image.height, image.width, 3):
+    if pixels_HWC.shape != (image.height, image.width, len(image.getbands())):
         return None
-    return Image.fromarray(pixels_HWC)
+    return Image.fromarray(pixels_HWC if image.mode == "RGB" else pixels_HWC[:, :, 0])
 
 
 def _draft_size(size: tuple[int, int], min_side: int) -> tuple[int, int]:
@@ -347,8 +356,9 @@ _quiet_filters = warnings.catch_warnings()
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Pillow's remarks on odd metadata: what matters becomes a reason.
+def quiet() -> Iterator[None]:
+    """Silence Pillow's remarks on odd metadata: what matters becomes a reason. Who decodes many
+    images holds it for all of them, since changing the filters takes longer than a small image.
 
     `catch_warnings` alone isn't safe under threads: the first one in sets the filter, the
     last one out restores what was there.

@@ -18,7 +18,7 @@ from wit.config import fingerprint, write_json
 from wit.errors import CorpusError
 
 NAME = "manifest.json"
-COVERED = ("config.json", "optouts.txt", "overlaps", "queries.parquet", "pairs", "shards")
+COVERED = ("config.json", "optouts.txt", "overlaps", "queries.parquet", "pairs", "shards", "val")
 
 
 @dataclass(frozen=True)

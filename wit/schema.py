@@ -66,6 +66,7 @@ class Reason(StrEnum):
     IMAGE_FORMAT = "image_format"
     TRUNCATED_IMAGE = "truncated_image"
     TOO_MANY_PIXELS = "too_many_pixels"
+    DECODER_CRASH = "decoder_crash"
     IMAGE_TOO_SMALL = "image_too_small"
     ASPECT_RATIO = "aspect_ratio"
     OVERLAP = "overlap"
@@ -79,7 +80,7 @@ REASONS: dict[Reason, str] = {
     Reason.URL_SCHEME: "the URL is not http or https, or not of a wanted scheme",
     Reason.URL_EXTENSION: "the ending of the URL promises no picture",
     Reason.URL_DOMAIN: "the domain, or one above it, is on the block list",
-    Reason.OPT_OUT_LIST: "the URL or its domain is on a list of those who opted out",
+    Reason.OPT_OUT_LIST: "the URL, its domain or the pair is on a list of those who opted out",
     Reason.LICENSE: "the declared licence is not a wanted one",
     Reason.TEXT_TOO_SHORT: "the caption has too few characters or words",
     Reason.TEXT_TOO_LONG: "the caption has too many characters or words",
@@ -119,6 +120,7 @@ REASONS: dict[Reason, str] = {
     Reason.IMAGE_FORMAT: "an image of a kind that this machine can't decode",
     Reason.TRUNCATED_IMAGE: "the image is cut off or damaged",
     Reason.TOO_MANY_PIXELS: "the header declares more pixels than the cap (a bomb)",
+    Reason.DECODER_CRASH: "decoding the image killed its process twice, the second time alone",
     Reason.IMAGE_TOO_SMALL: "the shorter side has too few pixels",
     Reason.ASPECT_RATIO: "the image is too wide or too tall",
     Reason.OVERLAP: "an evaluation set holds the same picture",
@@ -134,6 +136,7 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "width": ("original_width", "width", "image_width"),
     "height": ("original_height", "height", "image_height"),
     "license": ("license", "licence"),
+    "page": ("page_url", "page", "document_url", "referrer"),
     "similarity": (
         "similarity",
         "clip_similarity",
@@ -179,6 +182,7 @@ PAIRS: list[tuple[str, pa.DataType, str]] = [
     ("phash", pa.uint64(), "64-bit perceptual hash of the image"),
     ("key", pa.string(), "key in the shard; null when dropped"),
     ("shard", pa.string(), "shard file name, e.g. 00000.tar; null when dropped"),
+    ("split", pa.string(), "'train' (in shards/) or 'val' (in val/); null when dropped"),
 ]
 
 # shards/index.parquet: where each sample lies, for reading without scanning.

@@ -53,6 +53,42 @@ class Member:
     size: int
 
 
+class TarWriter:
+    """A tar (ustar) from front to back: what `tarfile` would write, without the file object and
+    the header from scratch that it makes for every member."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._offset = file, 0
+        # mtime 0, owner 0, mode 0644: nothing of this machine
+        self._header = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
+
+    def add(self, name: str, data: bytes) -> Member:
+        """Write one member; returns where its bytes lie."""
+        padding = bytes(-len(data) % tarfile.BLOCKSIZE)
+        self._file.write(b"".join((self._head(name.encode(), len(data)), data, padding)))
+        member = Member(self._offset + tarfile.BLOCKSIZE, len(data))
+        self._offset = member.offset + len(data) + len(padding)
+        return member
+
+    def _head(self, name: bytes, size: int) -> bytes:
+        if len(name) > tarfile.LENGTH_NAME or size >= 8**11:
+            info = tarfile.TarInfo(name.decode())
+            info.size = size
+            return info.tobuf(tarfile.USTAR_FORMAT)
+        # name, size and checksum are all that differs; the checksum counts itself as spaces
+        head = bytearray(self._header)
+        head[: len(name)] = name
+        head[124:135] = b"%011o" % size
+        head[148:156] = b" " * 8
+        head[148:156] = b"%06o\0 " % sum(head)
+        return bytes(head)
+
+    def close(self) -> None:
+        """Write the end of the archive; the file stays open."""
+        end = self._offset + 2 * tarfile.BLOCKSIZE
+        self._file.write(bytes(2 * tarfile.BLOCKSIZE + -end % tarfile.RECORDSIZE))
+
+
 def shard_name(i: int) -> str:
     """File name of shard `i`: `00000.tar`."""
     return f"{i:05d}.tar"
@@ -77,16 +113,14 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> pa.Table:
     temporary = path.with_name(path.name + ".tmp")
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
-    with (
-        temporary.open("wb") as file,
-        tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
-    ):
+    with temporary.open("wb") as file:
+        tar = TarWriter(file)
         for sample in samples:
             _check_writable(path, sample, seen)
-            image = _add(tar, f"{sample.key}.{sample.ext}", sample.image)
-            text = _add(tar, f"{sample.key}.txt", sample.text.encode())
+            image = tar.add(f"{sample.key}.{sample.ext}", sample.image)
+            text = tar.add(f"{sample.key}.txt", sample.text.encode())
             meta = json.dumps(sample.meta, ensure_ascii=False, sort_keys=True)
-            _add(tar, f"{sample.key}.json", meta.encode())
+            tar.add(f"{sample.key}.json", meta.encode())
             uid = str(sample.meta["uid"]) if "uid" in sample.meta else None
             rows.append(_index_row(path, sample.key, uid, sample.ext, image, "txt", text))
         tar.close()
@@ -104,14 +138,6 @@ def _check_writable(path: Path, sample: Sample, seen: set[str]) -> None:
     if sample.ext not in IMAGE_EXTS:
         raise CorpusError(f"{path}: sample {sample.key}: {sample.ext} is not an image extension")
     seen.add(sample.key)
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Member:
-    info = tarfile.TarInfo(name)  # mtime 0, owner 0, mode 0644: nothing of this machine
-    info.size = len(data)
-    start = tar.offset + tarfile.BLOCKSIZE
-    tar.addfile(info, io.BytesIO(data))
-    return Member(start, len(data))
 
 
 def _index_row(

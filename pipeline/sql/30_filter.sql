@@ -18,6 +18,7 @@ listed_domains AS (
 listed_urls AS (
     SELECT DISTINCT url_key FROM read_parquet($lists) WHERE url_key IS NOT NULL
 ),
+listed_uids AS (SELECT DISTINCT uid FROM read_parquet($lists) WHERE uid IS NOT NULL),
 matched AS (SELECT DISTINCT row FROM read_parquet($match)),
 facts AS (
     SELECT
@@ -31,7 +32,7 @@ facts AS (
         clean.words,
         clean.language,
         clean.language_probability,
-        listed_urls.url_key IS NOT NULL AS opted_out,
+        listed_urls.url_key IS NOT NULL OR listed_uids.uid IS NOT NULL AS opted_out,
         listed_domains.reason AS domain_reason,
         repeats.text_key IS NOT NULL AS repeated,
         matched.row IS NOT NULL AS matched,
@@ -42,6 +43,7 @@ facts AS (
     JOIN read_parquet($urls) AS urls USING (row)
     JOIN read_parquet($clean) AS clean USING (row)
     LEFT JOIN listed_urls ON listed_urls.url_key = urls.url_key
+    LEFT JOIN listed_uids ON listed_uids.uid = ingest.uid
     LEFT JOIN listed_domains ON listed_domains.domain = urls.domain
     LEFT JOIN read_parquet($repeats) AS repeats ON repeats.text_key = clean.text_key
     LEFT JOIN matched ON matched.row = ingest.row

@@ -53,7 +53,8 @@ SELECT
     images.sha256,
     CAST(images.phash AS UBIGINT) AS phash,
     pack.key,
-    pack.shard
+    pack.shard,
+    pack.split
 FROM ingest
 JOIN read_parquet($urls) AS urls USING (row)
 JOIN read_parquet($clean) AS clean USING (row)

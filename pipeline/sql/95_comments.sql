@@ -107,5 +107,5 @@ COMMENT ON COLUMN eval_overlaps.row IS 'position in the input: see pairs';
 COMMENT ON COLUMN eval_overlaps.uid IS 'identifies the pair';
 COMMENT ON COLUMN eval_overlaps.set IS 'name of the evaluation set''s folder';
 COMMENT ON COLUMN eval_overlaps.key IS 'key of the image in the evaluation set';
-COMMENT ON COLUMN eval_overlaps.how IS 'sha256 when the bytes are the same, phash when the hashes are near';
-COMMENT ON COLUMN eval_overlaps.distance IS 'differing bits of the perceptual hashes';
+COMMENT ON COLUMN eval_overlaps.how IS 'sha256 when the bytes are the same, phash when the hashes are near, feature when the features of a model are';
+COMMENT ON COLUMN eval_overlaps.distance IS 'differing bits of the perceptual hashes; null where features told';

@@ -5,7 +5,8 @@ SELECT
         CASE WHEN removed.row IS NULL THEN pairs.reason ELSE 'opted_out' END AS reason,
         CASE WHEN removed.row IS NULL THEN pairs.stage ELSE '70_images' END AS stage,
         CASE WHEN removed.row IS NULL THEN pairs.key END AS key,
-        CASE WHEN removed.row IS NULL THEN pairs.shard END AS shard
+        CASE WHEN removed.row IS NULL THEN pairs.shard END AS shard,
+        CASE WHEN removed.row IS NULL THEN pairs.split END AS split
     )
 FROM read_parquet($pairs) AS pairs
 LEFT JOIN read_parquet($removed) AS removed ON removed.row = pairs.row AND removed.kept

@@ -14,6 +14,7 @@ from pipeline import rules
 from pipeline.config import ShardsConfig
 from wit.errors import ConfigError, InputError
 from wit.schema import Reason
+from wit.text import uid
 
 TEXT = {"min_chars": 5, "min_words": 2, "max_chars": 40, "max_words": 8, "boilerplate_urls": 3}
 GOOD = "http://h.example/good.jpg"
@@ -33,6 +34,7 @@ CASES: list[tuple[str | None, str | None, str | None]] = [
     ("http://h.example/mine.jpg?utm_source=x", "a dog", "opt_out_list"),
     ("http://h.example/mine.jpg?x=1", "a dog", None),
     ("http://img.artist.example/1", "a dog", "opt_out_list"),
+    (GOOD, "my own dog", "opt_out_list"),  # by its uid
     (GOOD, "dog!", "text_too_short"),  # four characters
     (GOOD, "doggies", "text_too_short"),  # one word
     (GOOD, "a dog " + "ha" * 17 + "!", "text_too_long"),
@@ -62,7 +64,9 @@ CASES: list[tuple[str | None, str | None, str | None]] = [
 @pytest.fixture
 def opted_out(tmp_path: Path) -> list[Path]:
     text, table = tmp_path / "owners.txt", tmp_path / "owners.parquet"
-    text.write_text("# those who wrote to us\nwww.Artist.example\n\n", "utf-8")
+    listed_uid = uid(GOOD, "my own dog").upper()
+    listed = f"# those who wrote to us\nwww.Artist.example\n\n{listed_uid}  # a pair\n{'0' * 64}\n"
+    text.write_text(listed, "utf-8")
     pq.write_table(pa.table({"url": ["HTTP://h.example:80/mine.jpg", None]}), table)
     return [text, table]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +17,7 @@ from pipeline.context import Context
 from pipeline.dedupe import representatives
 from pipeline.fetch import FETCHED
 from pipeline.images import images, params
+from wit.errors import InputError
 from wit.progress import Progress
 from wit.schema import Reason
 
@@ -39,6 +42,8 @@ def run(
     tmp_path: Path,
     fetched: list[dict[str, Any]],
     rows: list[int] | None = None,
+    opt_out: tuple[Path, ...] = (),
+    dedupe: dict[str, Any] | None = None,
     **thresholds: Any,
 ) -> dict[int, tuple[str | None, int | None]]:
     """Verdict and kept row of each row; `fetched` is in the order of rank, `rows` are the URL
@@ -64,7 +69,8 @@ def run(
         inputs[name] = tmp_path / name
         inputs[name].mkdir(exist_ok=True)
         pq.write_table(table, inputs[name] / "rows.parquet")
-    config = ShardsConfig.model_validate({"engine": {"threads": 1}})
+    settings = {"engine": {"threads": 1}, "url": {"opt_out": opt_out}, "dedupe": dedupe or {}}
+    config = ShardsConfig.model_validate(settings)
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
     values = params(config) | thresholds
@@ -96,6 +102,75 @@ def test_sizes_are_judged_by_the_original(tmp_path: Path) -> None:
     }
     assert run(tmp_path, fetched, min_side=101)[0] == (Reason.IMAGE_TOO_SMALL, None)
     assert run(tmp_path, fetched, max_aspect=4.0)[3] == GOOD
+
+
+def test_an_image_on_a_list_of_opt_outs(tmp_path: Path) -> None:
+    listed = tmp_path / "owners.txt"
+    listed.write_text(f"{'AB' * 32}  # my picture\nh9.test\n")
+    found = run(tmp_path, [image(0), image(1, sha256="ab" * 32)], opt_out=(listed,))
+    assert found == {0: GOOD, 1: (Reason.OPTED_OUT, None)}
+
+
+def embedded(folder: Path, column: str, npy: bool = False, **angles: float) -> Path:
+    """Features as `wit embed` writes them: name -> degrees between two axes."""
+    folder.mkdir()
+    rad = np.radians(list(angles.values()))
+    rows = np.stack([np.cos(rad), np.sin(rad)], axis=1).astype(np.float32) * 3
+    names = pa.array([name.removeprefix("k") for name in angles])
+    columns: dict[str, Any] = {"key": names, column: names}
+    if npy:
+        np.save(folder / "00000.npy", rows)
+    else:
+        columns["feature"] = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), 2)
+    pq.write_table(pa.table(columns), folder / "00000.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("npy", [False, True])
+def test_crops_are_found_by_their_features(tmp_path: Path, npy: bool) -> None:
+    angles = {f"k{i:032x}": angle for i, angle in enumerate((0.0, 10.0, 19.0, 50.0, 90.0))}
+    angles["k" + "f" * 32] = 0.0  # of an earlier state of the corpus
+    folder = embedded(tmp_path / "features", "uid", npy, **angles)
+    fetched = [image(i) for i in range(6)]  # the last has no features
+    fetched[1]["width"] = fetched[1]["original_width"] = 300
+    hashed = image(6, phash=flip(fetched[0]["phash"], 1), original_width=150)
+    dedupe = {"features": [folder], "max_cosine": math.cos(math.radians(11))}
+    found = run(tmp_path, [*fetched, hashed], dedupe=dedupe)
+    assert found == {
+        0: (Reason.NEAR_DUPLICATE_IMAGE, 1),  # the larger stays
+        1: GOOD,
+        2: (Reason.NEAR_DUPLICATE_IMAGE, 1),
+        3: GOOD,
+        4: GOOD,
+        5: GOOD,
+        6: (Reason.NEAR_DUPLICATE_IMAGE, 1),  # by its hash, and the other went since
+    }
+
+
+def test_pictures_of_evaluation_sets_are_found_by_their_features(tmp_path: Path) -> None:
+    angles = {f"k{i:032x}": angle for i, angle in enumerate((0.0, 45.0))}
+    dedupe = {
+        "features": [embedded(tmp_path / "features", "uid", **angles)],
+        "evaluation_features": [embedded(tmp_path / "cars", "key", kcar7=47.0, kcar8=200.0)],
+        "max_cosine": 0.99,
+    }
+    found = run(tmp_path, [image(0), image(1)], dedupe=dedupe)
+    assert found == {0: GOOD, 1: (Reason.OVERLAP, None)}
+    (met,) = pq.read_table(tmp_path / "out" / "overlaps").to_pylist()
+    assert (met["row"], met["set"], met["key"]) == (1, "cars", "car7")
+    assert (met["how"], met["distance"]) == ("feature", None)
+
+
+def test_features_that_are_none(tmp_path: Path) -> None:
+    other = embedded(tmp_path / "other", "key", k1=0.0)
+    foreign = embedded(tmp_path / "foreign", "uid", kabc=0.0)
+    for folder, says in ((tmp_path, "no features there"), (other, "no column uid")):
+        with pytest.raises(InputError, match=says):
+            run(tmp_path, [image(0)], dedupe={"features": [folder]})
+    with pytest.raises(InputError, match="of no image of this corpus"):
+        run(tmp_path, [image(0)], dedupe={"features": [foreign]})
+    with pytest.raises(InputError, match=r"give --dedupe\.features"):
+        run(tmp_path, [image(0)], dedupe={"evaluation_features": [other]})
 
 
 def test_equal_bytes_keep_the_lowest_rank(tmp_path: Path) -> None:

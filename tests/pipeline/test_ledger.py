@@ -24,6 +24,7 @@ def fill(path: Path) -> list[int]:
     ledger, ends = Ledger(path), [0]
     for outcome, image in OUTCOMES:
         ledger.append(record(outcome, image))
+        ledger.flush()
         ends.append(path.stat().st_size)
     ledger.close()
     return ends

@@ -75,8 +75,11 @@ def context(tmp_path: Path, shard_size: int, out: str = "out") -> Context:
             "rank": pa.array(ranks, pa.uint64()),
             "uid": [f"uid{row}" for row in rows],
             "url": [f"http://x.test/{key}" for key in keys],
+            "source": ["rows.csv"] * ROWS,
+            "page": pa.array([None] * ROWS, pa.string()),
         },
-        "12_urls": {"row": numbers, "url_key": pa.array(keys, pa.uint64())},
+        "12_urls": {"row": numbers, "url_key": pa.array(keys, pa.uint64())}
+        | {"domain": ["x.test"] * ROWS},
         "15_clean": {"row": numbers, "text": [f"caption {row} é" for row in rows]},
         "70_images": {
             "row": numbers,

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import EngineConfig, ShardsConfig
+from pipeline.fetch import fetch
 from pipeline.run import with_engine
+from pipeline.run_state import LEDGERS
 from wit.errors import InputError, WitError
+
+from .test_fetch import context, files, jpeg
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
@@ -94,6 +102,51 @@ def test_a_node_dies_and_the_bytes_are_the_same(
     assert found == digests(metadata.parent / "near")
 
 
+def test_a_worker_dies_over_the_download_and_the_bytes_are_the_same(
+    tmp_path: Path, web: Any, cluster: Any
+) -> None:
+    urls = [f"http://h{i % 7}.test/{i}.jpg" for i in range(250)]
+    for i in range(250):
+        web.body(f"/{i}.jpg", jpeg(i, 24))
+        slow(web, f"/{i}.jpg")
+    near = context(tmp_path, web, urls, "near")
+    fetch(near)
+    far = context(tmp_path, web, urls, "far")
+    engine = EngineConfig(name="ray", threads=1)
+    far = replace(far, config=far.config.model_copy(update={"engine": engine}))
+    killed: list[int] = []
+
+    def kill() -> None:
+        while not any(path.stat().st_size for path in far.out.glob(f"{LEDGERS}/*.ledger")):
+            time.sleep(0.01)
+        killed.extend(workers())
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    fetch(far)
+    killer.join()
+    assert killed
+    assert files(far.out) == files(near.out)
+    del web.hits["/robots.txt"]
+    assert max(web.hits.values()) <= 3  # once here, once there, and once more if it was under way
+
+
+def slow(web: Any, path: str) -> None:
+    answer = web.answers[path]
+    web.answers[path] = lambda handler: (time.sleep(0.05), answer(handler))
+
+
+def workers() -> list[int]:
+    """The processes of the cluster that fetch shards; Ray names a process after its task."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if b"ray::fetch_shard" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
 def test_what_a_part_says_is_heard(run_until: Any, tmp_path: Path, cluster: Any) -> None:
     path = tmp_path / "torn.parquet"
     table = pa.table(
@@ -123,3 +176,5 @@ def test_the_short_form_on_the_command_line() -> None:
         config = load(ShardsConfig, with_engine(argv), prog="wit shards")
         assert config.engine.name == "ray"
     assert with_engine(["--engine.threads", "2"]) == ["--engine.threads", "2"]
+    ranked = load(ShardsConfig, with_engine(["--rank", "1", "--world=3"]), prog="wit shards")
+    assert (ranked.engine.rank, ranked.engine.world) == (1, 3)

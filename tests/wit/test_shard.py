@@ -16,6 +16,7 @@ from wit import schema
 from wit.errors import CorpusError, InputError, SampleError
 from wit.shard import (
     Sample,
+    TarWriter,
     index_shard,
     load_index,
     read_groups,
@@ -45,6 +46,25 @@ def foreign(path: Path, members: list[tuple[str, bytes]]) -> Path:
         for name, data in members:
             add(tar, name, data)
     return path
+
+
+def test_a_tar_is_what_tarfile_writes(tmp_path: Path) -> None:
+    names = ["0.jpg", "x" * 100, "d" * 60 + "/" + "f" * 70, "é" * 40]
+    members = [(name, bytes(size)) for name in names for size in (0, 1, 512, 9999)]
+    theirs = io.BytesIO()
+    with tarfile.open(fileobj=theirs, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    with (tmp_path / "ours.tar").open("wb") as file:
+        ours = TarWriter(file)
+        places = [ours.add(name, data) for name, data in members]
+        ours.close()
+    written = (tmp_path / "ours.tar").read_bytes()
+    assert written == theirs.getvalue()
+    for (_, data), place in zip(members, places, strict=True):
+        assert written[place.offset : place.offset + place.size] == data
 
 
 def test_names() -> None:

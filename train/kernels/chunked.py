@@ -126,9 +126,7 @@ class _Tiles:
         beta = 1 if self.add else 0
         if self.add:
             tile_rc.fill_(self.add)
-        return tile_rc.addmm_(
-            self.a_nD[rows], self.b_ND[columns].T, beta=beta, alpha=self.scale
-        )
+        return tile_rc.addmm_(self.a_nD[rows], self.b_ND[columns].T, beta=beta, alpha=self.scale)
 
     @staticmethod
     def shaped(buffer: Tensor, rows: slice, columns: slice) -> Tensor:

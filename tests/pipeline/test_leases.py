@@ -1,0 +1,62 @@
+"""The download shared out by rank, in processes of their own that work at the same time."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.build import build
+from pipeline.config import ShardsConfig
+from pipeline.fetch import limits
+from wit import manifest
+from wit.config import load
+from wit.errors import ConfigError, CorpusError
+
+
+def ranked(config: ShardsConfig, rank: int, world: int = 2) -> ShardsConfig:
+    engine = config.engine.model_copy(update={"rank": rank, "world": world})
+    return config.model_copy(update={"engine": engine})
+
+
+def test_two_ranks_and_a_join_give_the_bytes_of_one_process(
+    sample: ShardsConfig, corpus: Path, tmp_path: Path, capfd: Any
+) -> None:
+    config = sample.model_copy(update={"corpus": tmp_path / "corpus"})
+    with pytest.raises(CorpusError, match=r"10_ingest is not built yet: run .* --until 50_balance"):
+        build(ranked(config, 0))
+    build(config.model_copy(update={"until": "50_balance"}))
+    spawn = multiprocessing.get_context("spawn")
+    ranks = [spawn.Process(target=build, args=(ranked(config, rank),)) for rank in (0, 1)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join()
+    assert [process.exitcode for process in ranks] == [0, 0]
+    (fetched,) = (tmp_path / "corpus" / "stages").glob("60_fetch.*.tmp")
+    shards = {path.name for path in (fetched / "img2dataset").glob("*.tar")}
+    assert len(shards) > 1
+    before = {path: path.stat().st_mtime_ns for path in fetched.glob("img2dataset/*.tar")}
+    build(config)
+    joined = tmp_path / "corpus" / "stages" / "60_fetch" / "img2dataset"
+    assert {path.name: path.stat().st_mtime_ns for path in joined.glob("*.tar")} == {
+        path.name: time for path, time in before.items()
+    }
+    assert manifest.read(tmp_path / "corpus").files == manifest.read(corpus).files
+    capfd.readouterr()
+    build(ranked(config, 1))
+    assert "everything is fetched" in capfd.readouterr().err
+
+
+def test_limits_per_host_are_shared_out() -> None:
+    config = ShardsConfig.model_validate({"fetch": {"host_connections": 8, "host_rate": 100}})
+    assert (limits(config).host_connections, limits(config).host_rate) == (8, 100)
+    assert (limits(config, 4).host_connections, limits(config, 4).host_rate) == (2, 25)
+    assert limits(config, 50).host_connections == 1
+
+
+def test_a_rank_is_below_the_number_of_ranks() -> None:
+    with pytest.raises(ConfigError, match="rank = 2 must be below world = 2"):
+        load(ShardsConfig, ["--engine.rank", "2", "--engine.world", "2"], prog="wit shards")
