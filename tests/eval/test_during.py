@@ -18,7 +18,7 @@ def test_it_gives_the_numbers_of_wit_eval(run, colour_set, tmp_path) -> None:
     found = evaluate(load_model(run), [colour_set], world, folder)
     assert evaluate_all(EvalConfig(run=run, set=[colour_set])) == 0
     kept = json.loads((run / "eval" / "colours-zeroshot.json").read_text())
-    expected = {f"colours/{metric['name']}": metric["value"] for metric in kept["metrics"]}
+    expected = {f"colours/{name}": metric["value"] for name, metric in kept["metrics"].items()}
     assert found == expected
     assert not folder.exists()
 

@@ -230,6 +230,7 @@ def test_compiled_and_checkpointed_together(make_config) -> None:
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_blocks_are_compiled_one_by_one(make_config, monkeypatch) -> None:
     """The same numbers; each block is a graph of its own, without a break."""
     compiled: list[str] = []
