@@ -66,6 +66,7 @@ def test_a_stopped_rank_is_named_by_those_that_wait_for_it(make_config, tmp_path
             process.wait()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_it_gives_up_when_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[int] = []
 
