@@ -172,7 +172,7 @@ def our_batches(folder: Path) -> Iterator[Any]:
     )
     bad = BadSamples(0, print)
     pairs = Pairs(folder, bad)
-    captions = Captions(pairs.texts, Tokenizer.load("openai"), 77)
+    captions = Captions(Tokenizer.load("openai"), 77)
     loader = Loader(pairs, captions, config, bad, World(0, 1, torch.device("cpu")))
     return ((batch.img_bCSS, batch.tokens_bL) for batch in loader.batches(0, loader.steps))
 

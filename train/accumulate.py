@@ -28,7 +28,7 @@ def accumulate(
     parts: int,
     autocast: torch.autocast,
     loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
-    check: Callable[[Tensor], None],
+    scaled: Callable[[Tensor], Tensor],
 ) -> Features:
     """Adds the gradient of the batch's loss to `.grad` of the parameters of `net`.
 
@@ -38,7 +38,7 @@ def accumulate(
         parts: micro-batches; batch norm takes its statistics over one of them.
         autocast: for the towers.
         loss_of: image features, text features, log-scale to the loss.
-        check: called with the loss before there is any gradient; may raise.
+        scaled: the loss to what backward begins with.
 
     Returns:
         Image features, text features and loss, without graphs.
@@ -55,8 +55,7 @@ def accumulate(
     text_bE = torch.cat([text for _, text, _ in cached]).requires_grad_()
     log_scale = cached[-1][2].detach().clone().requires_grad_()
     loss = loss_of(image_bE, text_bE, log_scale)
-    check(loss.detach())
-    grads = torch.autograd.grad(loss, (image_bE, text_bE, log_scale))
+    grads = torch.autograd.grad(scaled(loss), (image_bE, text_bE, log_scale))
 
     after = _random_state(img_bCSS.device)
     split = [grad.tensor_split(parts) for grad in grads[:2]]
@@ -67,9 +66,11 @@ def accumulate(
             _set_random_state(state, img.device)
             with autocast:
                 image, text, scale = net(img, tokens)
-            outputs, by = [image, text], [split[0][i], split[1][i]]
+            found = [(image, split[0][i]), (text, split[1][i])]
             if last:  # the scale is one number of the whole batch
-                outputs, by = [*outputs, scale], [*by, grads[2]]
+                found.append((scale, grads[2]))
+            found = [pair for pair in found if pair[0].requires_grad]  # else its tower is locked
+            outputs, by = zip(*found, strict=True)
             torch.autograd.backward(outputs, by)
     _set_random_state(after, img_bCSS.device)
     return image_bE.detach(), text_bE.detach(), loss.detach()

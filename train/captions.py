@@ -1,6 +1,6 @@
-"""All captions of a corpus as token ids, made once, kept end to end in one array.
+"""Captions as token ids, made where a sample is read.
 
-b captions of a batch, L the longest of them, M samples.
+b captions of a batch, L the longest of them.
 """
 
 from __future__ import annotations
@@ -14,32 +14,26 @@ import numpy.typing as npt
 from wit.tokenizer import Tokenizer
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-TEXTS_AT_ONCE = 10_000
+
+Sentences = list[npt.NDArray[np.int32]]  # ids of a caption, one array for each sentence
 
 
 class Captions:
-    """Ids of M captions, cut into sentences; 2 bytes an id for most vocabularies.
+    """Texts to ids of their sentences, and these to rows of a batch.
 
     The encoding works word by word, so the ids of a caption are those of its sentences, joined.
     """
 
-    def __init__(self, texts: Sequence[str], tokenizer: Tokenizer, context_length: int) -> None:
-        self._sot, self._eot, self._most = tokenizer.sot, tokenizer.eot, context_length - 2
-        dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.int32
-        flat, lengths, counts = [np.zeros(0, dtype)], [0], [0]
-        for at in range(0, len(texts), TEXTS_AT_ONCE):
-            parts = [_SENTENCE_END.split(text) for text in texts[at : at + TEXTS_AT_ONCE]]
-            ids = tokenizer.ids([sentence for sentences in parts for sentence in sentences])
-            counts += [len(sentences) for sentences in parts]
-            lengths += [len(one) for one in ids]
-            flat.append(np.array([i for one in ids for i in one], dtype))
-        self.ids = np.concatenate(flat)
-        self._sentence_at = np.cumsum(lengths)  # sentence s: ids [s] to [s + 1]
-        self._caption_at = np.cumsum(counts)  # caption m: sentences [m] to [m + 1]
+    def __init__(self, tokenizer: Tokenizer, context_length: int) -> None:
+        self._tokenizer, self._most = tokenizer, context_length - 2
+
+    def sentences(self, text: str) -> Sentences:
+        """Ids of each sentence of a caption, without start and end."""
+        return [np.array(ids, np.int32) for ids in self._tokenizer.ids(_SENTENCE_END.split(text))]
 
     def tokens(
         self,
-        index_b: Sequence[int],
+        captions_b: Sequence[Sentences],
         draw_b2: npt.NDArray[np.float64],
         sentences: float,
         rotate: bool,
@@ -47,28 +41,22 @@ class Captions:
         """Ids (b, L) of these captions: start, text, end, zeros.
 
         Args:
-            index_b: sample numbers.
+            captions_b: as `sentences` gives them.
             draw_b2: uniform in [0, 1): whether to take one sentence alone, and which.
             sentences: share of captions that give way to one of their sentences.
             rotate: whether the others begin at the drawn sentence and go round.
         """
-        at = self._sentence_at
         rows = []
-        for i, (alone, which) in zip(index_b, draw_b2.tolist(), strict=True):
-            first, stop = int(self._caption_at[i]), int(self._caption_at[i + 1])
-            drawn = first + int(which * (stop - first))
+        for caption, (alone, which) in zip(captions_b, draw_b2.tolist(), strict=True):
+            drawn = int(which * len(caption))
             if alone < sentences:
-                ids = self.ids[at[drawn] : at[drawn + 1]]
-            elif rotate:
-                ids = np.concatenate(
-                    [self.ids[at[drawn] : at[stop]], self.ids[at[first] : at[drawn]]]
-                )
+                ids = caption[drawn]
             else:
-                ids = self.ids[at[first] : at[stop]]
+                ids = np.concatenate(caption[drawn:] + caption[:drawn] if rotate else caption)
             rows.append(ids[: self._most])
         out_bL = np.zeros((len(rows), 2 + max(len(row) for row in rows)), np.int64)
-        out_bL[:, 0] = self._sot
+        out_bL[:, 0] = self._tokenizer.sot
         for out_L, row in zip(out_bL, rows, strict=True):
             out_L[1 : len(row) + 1] = row
-            out_L[len(row) + 1] = self._eot
+            out_L[len(row) + 1] = self._tokenizer.eot
         return out_bL

@@ -2,7 +2,8 @@
 
 The .json is written after the .pt is on disk and holds its sha256, so a checkpoint that a crash
 or a full disk cut short is recognised, and the one before it is used. RUN/latest.json names the
-newest. Files are read with weights_only: no code in them can run.
+newest, RUN/best.json the best by a metric. Files are read with weights_only: no code in them can
+run. `Writer` writes in a thread, from a copy, while training goes on.
 """
 
 from __future__ import annotations
@@ -11,20 +12,53 @@ import hashlib
 import json
 import os
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from wit.config import write_json
-from wit.errors import CheckpointError
+from wit.errors import CheckpointError, ConfigError
 
 State = dict[str, Any]
 
 
-def save(run: Path, step: int, state: State, keep: int) -> Path:
-    """Write the state after `step` steps durably, name it in latest.json, delete old ones."""
+@dataclass(frozen=True)
+class Score:
+    """What a checkpoint is judged by; of a metric whose name ends in `loss`, less is better."""
+
+    metric: str
+    value: float
+
+    @property
+    def rank(self) -> float:
+        """The smallest is the best."""
+        return self.value if self.metric.endswith("loss") else -self.value
+
+
+def score_of(found: Mapping[str, float], metric: str) -> Score | None:
+    """What an evaluation says of a checkpoint; None where there was none, or no metric is asked.
+
+    Raises:
+        ConfigError: the evaluation has no such metric.
+    """
+    if not metric or not found:
+        return None
+    if metric not in found:
+        raise ConfigError(f"loop.keep_best = {metric} is not one of {', '.join(sorted(found))}")
+    return Score(metric, found[metric])
+
+
+def save(run: Path, step: int, state: State, keep: int, score: Score | None = None) -> Path:
+    """Write the state after `step` steps durably, name it in latest.json, delete old ones.
+
+    Args:
+        keep: the newest that stay; the best by `score` stays besides.
+    """
     folder = run / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{step:08d}.pt"
@@ -37,13 +71,94 @@ def save(run: Path, step: int, state: State, keep: int) -> Path:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     temporary.replace(path)
     mark = {"step": step, "file": path.name, "bytes": path.stat().st_size, "sha256": digest}
+    if score is not None:
+        mark |= {"metric": score.metric, "value": score.value}
     write_json(mark, path.with_suffix(".json"))
     write_json({"step": step, "checkpoint": f"checkpoints/{path.name}"}, run / "latest.json")
-    kept = [mark for mark in marks(run) if mark.stem <= path.stem][:keep]
-    for old in set(marks(run)) - set(kept):  # later steps are damaged ones that were passed over
+    kept = [mark for mark in marks(run) if mark.stem <= path.stem]
+    best = min((mark for mark in kept if _score(mark)), key=_rank, default=None)
+    if best is not None and (score is not None or best.stem == path.stem):
+        about = {"checkpoint": f"checkpoints/{best.stem}.pt"}
+        write_json(json.loads(best.read_text("utf-8")) | about, run / "best.json")
+    stay = {*kept[:keep], *([best] if best is not None else [])}
+    for old in set(marks(run)) - stay:  # later steps are damaged ones that were passed over
         old.unlink()  # the mark first: a file without one is no checkpoint
         old.with_suffix(".pt").unlink(missing_ok=True)
     return path
+
+
+def _score(mark: Path) -> Score | None:
+    try:
+        about = json.loads(mark.read_text("utf-8"))
+        return Score(about["metric"], about["value"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # without a metric, or damaged
+
+
+def _rank(mark: Path) -> tuple[float, str]:
+    score = _score(mark)
+    assert score is not None
+    return score.rank, mark.stem
+
+
+class Writer:
+    """Writes one checkpoint at a time, in a thread.
+
+    `save` waits for the one before and takes a copy; what was asked for last is on disk once
+    `wait` returns.
+    """
+
+    def __init__(self, run: Path, keep: int) -> None:
+        self._run, self._keep = run, keep
+        self._thread: Thread | None = None
+        self._error: Exception | None = None
+
+    def save(self, step: int, state: State, score: Score | None = None) -> None:
+        """Raises what the one before raised: a full disk, say."""
+        self.wait()
+        copy = _on_host(state)
+
+        def write() -> None:
+            try:
+                save(self._run, step, copy, self._keep, score)
+            except (OSError, RuntimeError) as error:  # RuntimeError is torch's for a full disk
+                self._error = error
+
+        self._thread = Thread(target=write, name="checkpoint")
+        self._thread.start()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if error[0] is None:
+            self.wait()
+        elif self._thread is not None:
+            self._thread.join()  # what went wrong first is what is told
+
+    def wait(self) -> None:
+        """Until all is written."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            first = str(error).splitlines()[0]
+            raise CheckpointError(
+                f"{self._run}: a checkpoint can't be written: {first}; make room and run the same"
+                " command again"
+            ) from None
+
+
+def _on_host(state: Any) -> Any:
+    """A copy of all tensors in a tree, on the CPU, that later steps don't change."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: _on_host(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(_on_host(value) for value in state)
+    return state
 
 
 @dataclass(frozen=True)
@@ -59,6 +174,7 @@ class Sound:
 class Found:
     """A sound checkpoint, its file's sha256, and what was wrong with newer ones."""
 
+    path: Path
     state: State
     sha256: str
     problems: list[str]
@@ -78,7 +194,7 @@ def load(run: Path, device: torch.device | str = "cpu") -> Found | None:
     except (pickle.UnpicklingError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(f"{sound.path}: not a checkpoint of this project: {first}") from None
-    return Found(state, sound.sha256, sound.problems)
+    return Found(sound.path, state, sound.sha256, sound.problems)
 
 
 def newest(run: Path) -> Sound | None:

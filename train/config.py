@@ -1,210 +1,48 @@
-"""What a training run is: every setting with its default. No torch here, so `--help` is quick.
-
-`model.name` picks one of `MODELS`; any other `model.*` key changes that one value.
-"""
+"""What a training run is: every setting with its default. No torch here, so `--help` is quick."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from train.model_config import MODELS, Count, ModelConfig, Objective
 from wit.config import Section, Settings
 
+__all__ = [
+    "MODELS",
+    "Compile",
+    "Count",
+    "DataConfig",
+    "Fraction",
+    "GuardConfig",
+    "LoopConfig",
+    "ModelConfig",
+    "Objective",
+    "OptimConfig",
+    "Parallel",
+    "Precision",
+    "Recompute",
+    "Sources",
+    "TrainConfig",
+    "ValidationConfig",
+    "identity",
+]
+
 Fraction = Annotated[float, Field(gt=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
 Parallel = Literal["ddp", "fsdp"]
-Objective = Literal["contrastive", "sigmoid", "bag_of_words", "caption"]
+Sources = Annotated[str, Field(min_length=1), BeforeValidator(str)]  # a Path serves too
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
-def vit(
-    patch: int, image: tuple[int, int, int], text: tuple[int, int, int], embed_dim: int, size: int
-) -> dict[str, Any]:
-    """A model of the paper; width, layers and heads of each tower (tables 19 and 20)."""
-    return {
-        "image_size": size,
-        "stem": (),
-        "patch": patch,
-        **dict(zip(("width", "layers", "heads"), image, strict=True)),
-        **dict(zip(("text_width", "text_layers", "text_heads"), text, strict=True)),
-        "embed_dim": embed_dim,
-        "context_length": 77,
-        "activation": "quick_gelu",
-    }
+def _switch(off: str, on: str) -> BeforeValidator:
+    """Takes true and false, as earlier versions had it, for two of the values."""
+    return BeforeValidator(lambda given: (off, on)[given] if isinstance(given, bool) else given)
 
 
-def resnet(
-    blocks: tuple[int, int, int, int],
-    width: int,
-    text: tuple[int, int, int],
-    embed_dim: int,
-    size: int,
-) -> dict[str, Any]:
-    """A ResNet of the paper (table 19); its features are 32 `width`, its heads 64 of them each."""
-    return {
-        "tower": "resnet",
-        "image_size": size,
-        "blocks": blocks,
-        "width": width,
-        "heads": width // 2,
-        **dict(zip(("text_width", "text_layers", "text_heads"), text, strict=True)),
-        "embed_dim": embed_dim,
-        "context_length": 77,
-        "activation": "quick_gelu",
-    }
-
-
-SMALL = vit(4, (256, 6, 4), (256, 6, 4), embed_dim=256, size=128)
-MODELS: dict[str, dict[str, Any]] = {
-    "tiny": {},  # the defaults of ModelConfig, for a CPU
-    "small": SMALL | {"stem": (32, 64), "context_length": 64},  # for any GPU, or a patient CPU
-    "tiny-resnet": resnet((1, 1, 1, 1), 16, (128, 3, 4), embed_dim=128, size=64)
-    | {"context_length": 32},  # for a CPU too
-    "RN50": resnet((3, 4, 6, 3), 64, (512, 12, 8), embed_dim=1024, size=224),
-    "RN101": resnet((3, 4, 23, 3), 64, (512, 12, 8), embed_dim=512, size=224),
-    "RN50x4": resnet((4, 6, 10, 6), 80, (640, 12, 10), embed_dim=640, size=288),
-    "RN50x16": resnet((6, 8, 18, 8), 96, (768, 12, 12), embed_dim=768, size=384),
-    "RN50x64": resnet((3, 15, 36, 10), 128, (1024, 12, 16), embed_dim=1024, size=448),
-    "ViT-B/32": vit(32, (768, 12, 12), (512, 12, 8), embed_dim=512, size=224),
-    "ViT-B/16": vit(16, (768, 12, 12), (512, 12, 8), embed_dim=512, size=224),
-    "ViT-L/14": vit(14, (1024, 24, 16), (768, 12, 12), embed_dim=768, size=224),
-    "ViT-L/14@336px": vit(14, (1024, 24, 16), (768, 12, 12), embed_dim=768, size=336),
-}
-
-
-class ModelConfig(Section):
-    """The two towers. `RN*` and `ViT-*` are the nine models of the paper (tables 19 and 20)."""
-
-    name: Literal[
-        "tiny",
-        "small",
-        "tiny-resnet",
-        "RN50",
-        "RN101",
-        "RN50x4",
-        "RN50x16",
-        "RN50x64",
-        "ViT-B/32",
-        "ViT-B/16",
-        "ViT-L/14",
-        "ViT-L/14@336px",
-    ] = "tiny"
-    """Variant that gives the other values their defaults; `wit models` lists them."""
-    tower: Literal["vit", "resnet"] = "vit"
-    """Kind of the image tower: a vision transformer, or the paper's modified ResNet."""
-    blocks: tuple[Count, ...] = ()
-    """Residual blocks of a ResNet's four stages; none in a ViT."""
-    image_size: Count = 64
-    """Side of the square picture the image tower sees, in pixels; a ResNet takes 32, 64, ..."""
-    stem: tuple[Count, ...] = (32, 64)
-    """Channels of 3x3 convolutions before the patches; none in the paper's ViTs."""
-    stem_strides: tuple[Count, ...] = ()
-    """Stride of each of them; empty: all 2."""
-    stem_norm: Literal["group", "batch"] = "group"
-    """Norm of the stem's layers."""
-    patch: Count = 2
-    """Side of a patch, in pixels of the picture or of the stem's output."""
-    width: Count = 128
-    """Width of the image transformer; of a ResNet's stem, a 32nd of its features."""
-    layers: Count = 4
-    """Blocks of the image transformer."""
-    heads: Count = 4
-    """Attention heads of the image transformer, or of a ResNet's pooling."""
-    text_width: Count = 128
-    """Width of the text transformer."""
-    text_layers: Count = 3
-    """Blocks of the text transformer."""
-    text_heads: Count = 4
-    """Attention heads of the text transformer."""
-    embed_dim: Count = 128
-    """Dimensions of the shared space."""
-    context_length: int = Field(default=32, ge=3)
-    """Most tokens of a caption, start and end included."""
-    activation: Literal["gelu", "quick_gelu"] = "gelu"
-    """x*sigmoid(1.702x) in the published models; erf-GELU elsewhere."""
-    pool: Literal["class", "mean", "max"] = "class"
-    """Feature of a picture: its class token, as in the paper, or the mean or maximum of all."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of each block's output dropped in training; none in the paper."""
-    patch_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of each picture's patches left out in training (Li et al. 2023); never the class
-    token. Steps are faster by as much; the last steps of a run should see whole pictures."""
-    objective: Objective = "contrastive"
-    """What training asks for. contrastive: find the caption's picture and the picture's caption
-    among those of the batch; sigmoid: tell pair by pair whether they belong together (Zhai et al.
-    2023); bag_of_words: name the tokens of the caption; caption: write it, token by token."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_variant(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        variant = MODELS.get(given.get("name", "tiny"), {})  # an unknown name fails on its own
-        return {**variant, **given}
-
-    @model_validator(mode="after")
-    def _shapes_fit(self) -> ModelConfig:
-        if self.tower == "resnet":
-            self._resnet_fits()
-        elif self.blocks:
-            raise ValueError(
-                f"blocks = {_commas(self.blocks)} are of a ResNet; leave them out, or set"
-                " tower = resnet"
-            )
-        widths = ((self.features, self.heads), (self.text_width, self.text_heads))
-        for width, heads in widths:
-            if width % heads:
-                raise ValueError(f"width {width} can't be divided by {heads} heads")
-        if self.stem_strides and len(self.stem_strides) != len(self.stem):
-            raise ValueError(
-                f"stem_strides has {len(self.stem_strides)} numbers, stem has {len(self.stem)}"
-            )
-        unit = self.pixels_per_token
-        if self.image_size % unit:
-            what = (
-                "its strides" if self.tower == "resnet" else "patch times the strides of the stem"
-            )
-            raise ValueError(
-                f"image_size {self.image_size} can't be divided by {unit} ({what});"
-                f" {max(1, round(self.image_size / unit)) * unit} can"
-            )
-        return self
-
-    def _resnet_fits(self) -> None:
-        if len(self.blocks) != 4:
-            raise ValueError(
-                f"blocks has {len(self.blocks)} numbers; a ResNet has four stages: blocks = 3,4,6,3"
-            )
-        if self.width % 2:
-            raise ValueError(f"width {self.width} of a ResNet's stem must be even")
-        fields = type(self).model_fields
-        keys = ("stem", "stem_strides", "stem_norm", "patch", "layers", "pool", "patch_dropout")
-        for key in keys:
-            if getattr(self, key) != fields[key].default:
-                raise ValueError(f"{key} has no meaning in a ResNet; leave it out")
-
-    @property
-    def features(self) -> int:
-        """Features of the image tower before the projection to `embed_dim`."""
-        return 32 * self.width if self.tower == "resnet" else self.width
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Stride of each layer of the stem."""
-        return self.stem_strides or (2,) * len(self.stem)
-
-    @property
-    def pixels_per_token(self) -> int:
-        """Side of the square of pixels that one token of the image tower stands for."""
-        if self.tower == "resnet":
-            return 32
-        return self.patch * math.prod(self.strides)
-
-
-def _commas(numbers: tuple[int, ...]) -> str:
-    return ",".join(map(str, numbers))
+Recompute = Annotated[Literal["off", "selective", "full"], _switch("off", "full")]
+Compile = Annotated[Literal["off", "blocks", "whole"], _switch("off", "whole")]
 
 
 class DataConfig(Section):
@@ -229,8 +67,18 @@ class DataConfig(Section):
     rotate_sentences: bool = False
     """Begin each caption at a sentence drawn anew each time and go round: their order, which says
     nothing of the picture, is then not learnt by heart."""
+    query: str = ""
+    """SELECT that names the uids to train on, asked of the catalogue of `corpus` once a run, as by
+    `wit sql`: SELECT uid FROM pairs WHERE verdict = 'kept' AND language = 'en'. Empty: all."""
     workers: int = Field(default=2, ge=1)
     """Threads that read and decode."""
+    connections: int = Field(default=32, ge=1)
+    """Threads that fetch samples ahead, where shards lie behind URLs."""
+    shard_cache: Path | None = None
+    """Folder for fetched shards, which runs may share; empty: one in the user's cache folder."""
+    shard_cache_gb: float = Field(default=100.0, ge=0)
+    """Its bound, beyond which the shard used longest ago goes. Shards that fit are fetched whole,
+    once; where all of them don't fit, each sample is a request for its own bytes."""
     prefetch: int = Field(default=4, ge=1)
     """Batches prepared ahead."""
     cache_mb: int = Field(default=512, ge=0)
@@ -265,6 +113,40 @@ class OptimConfig(Section):
     """What is added to the logits at the start, learned from there; objective = sigmoid only."""
     max_scale: float = Field(default=100.0, gt=1)
     """The scale of the logits is clipped here after each step."""
+    layer_decay: Fraction = 1.0
+    """Factor of the learning rate from one block of a tower to the one below it; 1: all alike."""
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of a running mean of the weights, kept beside them and read as RUN/ema; 0: none."""
+
+
+class GuardConfig(Section):
+    """What is done about steps that went wrong, and about a run that hangs."""
+
+    skips: Count = 5
+    """Steps in a row that may be left out, because loss or gradient isn't finite; then the run
+    stops. Each is counted, with the keys of its samples in RUN/skipped.jsonl."""
+    spike: float = Field(default=0.0, ge=0)
+    """Also leave out a step whose loss is this many standard deviations above the running mean of
+    the loss, unless as many in a row are; 0: none."""
+    stuck_seconds: float = Field(default=300.0, gt=0)
+    """Without progress for so long, a process says what it waits for and what the others do."""
+    give_up_seconds: float = Field(default=0.0, ge=0)
+    """Without progress for so long, a process ends, so that torchrun starts anew; 0: never."""
+
+
+class ValidationConfig(Section):
+    """Evaluation while training, by all processes; it changes no weight."""
+
+    corpus: str = ""
+    """Pairs that are not trained on, as `corpus` names them: loss over whole batches, retrieval."""
+    sets: tuple[Path, ...] = ()
+    """Evaluation sets as `wit eval` takes them (extra `eval`): zero-shot or retrieval."""
+    every: Count = 1000
+    """Steps between evaluations; there is one at the end too."""
+    pairs: Count = 10_000
+    """Pairs of `corpus` that are used, the first ones."""
+    ema: bool = True
+    """Evaluate the running mean of the weights where there is one."""
 
 
 class LoopConfig(Section):
@@ -278,6 +160,13 @@ class LoopConfig(Section):
     """Also save when this many seconds have passed since the last checkpoint."""
     keep: Count = 2
     """Checkpoints kept, the newest first."""
+    keep_best: str = ""
+    """Also keep the checkpoint that is best by this metric of an evaluation while training, such as
+    val/loss (smaller is better) or val/image_to_text@1; RUN/best.json names it. Empty: none."""
+    live: bool = True
+    """Where the output is a terminal, a table that is drawn anew in place of lines."""
+    peak_tflops: float = Field(default=0.0, ge=0)
+    """What one device can do, for the share of it that is used (mfu); 0: known cards only."""
     tensorboard: bool = True
     """Write TensorBoard events to RUN/tensorboard."""
     wandb: bool = False
@@ -289,8 +178,9 @@ class LoopConfig(Section):
 class TrainConfig(Settings):
     """Train a CLIP model: CORPUS to RUN. The same command resumes a run that was stopped."""
 
-    corpus: Path = Path("data/corpus")
-    """Corpus directory, or a folder of webdataset tars; several of them joined by `::`."""
+    corpus: Sources = "data/corpus"
+    """Corpus directory, or a folder of webdataset tars, or a URL of either (http, s3, gs, ...), or
+    tars as https://host/{00000..00041}.tar; several of them joined by `::`."""
     run: Path = Path("data/run")
     """Directory of the run: config, vocabulary, checkpoints, metrics."""
     seed: int = Field(default=0, ge=0)
@@ -310,16 +200,20 @@ class TrainConfig(Settings):
     """Ids of a vocabulary trained on the corpus, at most."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 autocast on a GPU, fp32 on a CPU. Loss and weights are fp32 always."""
+    precision: Precision = "auto"
+    """auto: bf16 autocast on a GPU, fp32 on a CPU; fp16 scales the loss. Loss and weights are fp32
+    always. runs/paper-precision.toml has the paper's."""
     parallel: Parallel = "ddp"
     """Under torchrun: ddp: each process holds the whole model; fsdp: a share of it, for models or
     batches that need the memory. The same numbers up to rounding, the same checkpoints."""
-    compile: bool = False
-    """Compile the towers with torch.compile: minutes at the start, faster steps after."""
-    gradient_checkpointing: bool = False
-    """Keep the input of each block alone for the backward pass and compute the rest anew: a
-    fraction of the memory, a third more operations, the same numbers."""
+    compile: Compile = "off"
+    """torch.compile: of blocks, one by one, in seconds; or of the whole model, in minutes."""
+    gradient_checkpointing: Recompute = "off"
+    """full: keep the input of each block alone for the backward pass and compute the rest anew: a
+    fraction of the memory, a third more operations. selective: keep what matrix products and
+    attention give too, and compute anew what is cheap. The same numbers."""
+    lock: Literal["none", "image", "text"] = "none"
+    """Tower whose weights stay as `init` has them (Zhai et al. 2022)."""
     pack: bool = True
     """Leave the padding of captions out of the text tower: fewer operations where lengths differ,
     the same numbers up to rounding. Has no effect in a compiled model."""
@@ -331,7 +225,23 @@ class TrainConfig(Settings):
     )  # not an instance: see _from_variant
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
+    guard: GuardConfig = GuardConfig()
+    validation: ValidationConfig = ValidationConfig()
     loop: LoopConfig = LoopConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> TrainConfig:
+        if self.lock != "none" and self.init is None:
+            raise ValueError(f"lock = {self.lock} keeps the weights of init: give it, or lock none")
+        if self.lock == "text" and self.model.objective in ("bag_of_words", "caption"):
+            raise ValueError(
+                f"lock = text is of two towers, not of objective = {self.model.objective}"
+            )
+        if self.loop.keep_best and not (self.validation.corpus or self.validation.sets):
+            raise ValueError(
+                f"loop.keep_best = {self.loop.keep_best} needs validation.corpus or validation.sets"
+            )
+        return self
 
     @property
     def temperature(self) -> float:
@@ -348,10 +258,14 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a config, as JSON, that decides the weights; nested keys joined by dots."""
     # samples are compared by their digest; checkpointing computes the same twice; processes may
     # be many or few
-    outside = {"corpus", "run", "device", "loop", "gradient_checkpointing", "parallel"}
+    outside = {"corpus", "run", "device", "loop", "validation", "gradient_checkpointing"}
+    outside |= {"parallel", "guard.stuck_seconds", "guard.give_up_seconds"}
     outside |= {"data.select", "data.workers", "data.prefetch", "data.cache_mb", "data.max_bad"}
+    outside |= {"data.connections", "data.shard_cache", "data.shard_cache_gb"}
     flat: dict[str, Any] = {}
     for key, value in config.items():
         parts = value if isinstance(value, dict) else {"": value}
         flat |= {f"{key}.{name}" if name else key: part for name, part in parts.items()}
+    if isinstance(flat.get("compile"), bool):  # as earlier versions wrote it
+        flat["compile"] = "whole" if flat["compile"] else "off"
     return {key: v for key, v in flat.items() if not {key, key.split(".")[0]} & outside}

@@ -1,8 +1,9 @@
 """From shards to batches: index -> bytes -> picture -> batch -> device. Nothing else in between.
 
 Any step's batch is a pure function of the shards, the seed and the step, so a run can start
-anywhere, with any number of threads or processes. Pictures travel as uint8; captions are read
-and tokenised once, at the start. Threads decode, because Pillow lets go of the interpreter lock.
+anywhere, with any number of threads or processes. Pictures travel as uint8, captions as ids.
+Threads decode, because Pillow lets go of the interpreter lock; where shards lie behind a network,
+others fetch ahead of them.
 
 B batch of all processes, b batch of this one, S side, L longest caption of the batch, E samples
 of an epoch.
@@ -12,11 +13,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +25,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from train.captions import Captions
+from train.captions import Captions, Sentences
 from train.config import DataConfig, TrainConfig
 from train.dist import World
-from train.pairs import BadSamples, Ints, Pairs
-from wit import image
+from train.order import Order, epoch_order, epoch_samples
+from train.pairs import BadSamples, Pairs, Raw
+from wit import image, shard
 from wit.errors import ConfigError, InputError, SampleError, TooManyBadSamples
 
 ROWS_PER_TASK = 32
@@ -36,45 +38,68 @@ ROWS_PER_TASK = 32
 
 @dataclass(frozen=True)
 class Batch:
-    """This process's part of one step: uint8 (b, 3, S, S), channels last, and ids (b, L)."""
+    """This process's part of one step: uint8 (b, 3, S, S), channels last, and ids (b, L); the
+    numbers of its samples, as `Pairs` counts them."""
 
     img_bCSS: Tensor
     tokens_bL: Tensor
+    samples_b: tuple[int, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on the device; from pinned memory the copy doesn't wait."""
         return Batch(
             self.img_bCSS.to(device, non_blocking=True),
             self.tokens_bL.to(device, non_blocking=True),
+            self.samples_b,
         )
 
 
-class Pictures:
-    """Decoded pictures by sample number, the first of them kept in memory up to a bound."""
+class Sample(NamedTuple):
+    """A decoded picture and the ids of its caption."""
 
-    def __init__(self, pairs: Pairs, config: DataConfig, size: int) -> None:
-        self._pairs, self._config = pairs, config
+    number: int
+    picture: Image.Image
+    caption: Sentences
+
+
+class Samples:
+    """Decoded samples by number, the first of them kept in memory up to a bound."""
+
+    def __init__(self, pairs: Pairs, captions: Captions, config: DataConfig, size: int) -> None:
+        self._pairs, self._captions, self._config = pairs, captions, config
         # what the smallest crop needs, so that large JPEGs may be decoded at a part of their size
         self._min_side = math.ceil(size / math.sqrt(config.crop_min))
-        self._kept: dict[int, Image.Image] = {}
+        self._kept: dict[int, Sample] = {}
         self._room = config.cache_mb << 20
+        self._ahead: dict[int, Future[Raw]] = {}
         self._lock = Lock()
 
-    def get(self, i: int) -> Image.Image:
-        """Raises SampleError when the picture can't be decoded."""
+    def fetch(self, numbers: Iterable[int], pool: ThreadPoolExecutor) -> None:
+        """Begin to read samples that will be asked for."""
+        for i in numbers:
+            if i not in self._kept and i not in self._ahead:
+                self._ahead[i] = pool.submit(self._pairs.read, i)
+
+    def get(self, i: int) -> Sample:
+        """Raises SampleError when the picture can't be decoded or the caption can't be read."""
         if (kept := self._kept.get(i)) is not None:
             return kept
-        data = self._pairs.image_bytes(i)
+        ahead = self._ahead.pop(i, None)
+        raw = ahead.result() if ahead else self._pairs.read(i)
         try:
-            picture = image.load(data, self._config.max_pixels, self._min_side).image
-        except image.ImageError as error:
-            raise SampleError(self._pairs.key(i), str(self._pairs.file(i)), error.reason) from None
+            picture = image.load(raw.image, self._config.max_pixels, self._min_side).image
+            caption = self._captions.sentences(shard.read_caption(raw.text_ext, raw.text))
+        except (image.ImageError, ValueError) as error:
+            reason = error.reason if isinstance(error, image.ImageError) else "bad_caption"
+            raise SampleError(self._pairs.key(i), self._pairs.file(i), reason) from None
         size = 4 * picture.width * picture.height  # Pillow keeps RGB in 4 bytes
+        size += sum(ids.nbytes for ids in caption)
+        sample = Sample(i, picture, caption)
         with self._lock:
             if size <= self._room and i not in self._kept:
                 self._room -= size
-                self._kept[i] = picture
-        return picture
+                self._kept[i] = sample
+        return sample
 
 
 def crop(
@@ -96,44 +121,6 @@ def crop(
     if config.flip and draw_4[3] < 0.5:
         square = square.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return square
-
-
-@lru_cache(maxsize=2)
-def epoch_order(
-    seed: int,
-    epoch: int,
-    counts: tuple[int, ...],
-    weights: tuple[float, ...] = (),
-    resample: bool = False,
-) -> Ints:
-    """The samples of one epoch in their order: a pure function of these values.
-
-    Args:
-        counts: samples of each source; those of the first are 0 to counts[0] - 1.
-        weights: times that a source's samples occur in an epoch; of 2.5, every sample twice and a
-            new half of them once more. Empty: each sample once.
-        resample: draw them with replacement, as many.
-    """
-    rng = np.random.default_rng([seed, epoch, 0])
-    if not weights and not resample:
-        return rng.permutation(sum(counts))
-    parts, first = [], 0
-    for count, wanted in zip(counts, epoch_samples(counts, weights), strict=True):
-        if resample:
-            parts.append(first + rng.integers(0, count, wanted))
-        else:
-            whole, rest = divmod(wanted, count)
-            parts += [first + np.arange(count)] * whole
-            parts.append(first + rng.permutation(count)[:rest])
-        first += count
-    return rng.permutation(np.concatenate(parts))
-
-
-def epoch_samples(counts: Sequence[int], weights: Sequence[float]) -> list[int]:
-    """How many samples each source gives to an epoch."""
-    if not weights:
-        return list(counts)
-    return [int(count * weight) for count, weight in zip(counts, weights, strict=True)]
 
 
 class Loader:
@@ -167,30 +154,38 @@ class Loader:
             )
         self._pairs, self._captions, self._bad = pairs, captions, bad
         self._config = config.data
-        self._counts, self._samples = counts, samples
+        self._counts = counts
         self.steps_per_epoch = samples // config.batch
         self.steps = config.steps or max(1, round(config.epochs * self.steps_per_epoch))
         self._size, self._batch, self._seed = config.model.image_size, config.batch, config.seed
         share = config.batch // here.size
         self._rows = range(here.rank * share, (here.rank + 1) * share)
         self._pin = here.device.type == "cuda"
-        self._pictures = Pictures(pairs, config.data, self._size)
+        self._samples = Samples(pairs, captions, config.data, self._size)
+
+    def keys(self, numbers: Sequence[int]) -> list[str]:
+        """Shard and key of samples, for people."""
+        return [f"{self._pairs.file(i)}: {self._pairs.key(i)}" for i in numbers]
 
     def batches(self, start: int, stop: int) -> Generator[Batch, None, None]:
         """The batches of steps `start` to `stop` - 1, some of them prepared ahead."""
         pool = ThreadPoolExecutor(self._config.workers, "decode")
+        fetchers = ThreadPoolExecutor(self._config.connections, "fetch")
         waiting: deque[_Pending] = deque()
         try:
             for step in range(start, stop):
-                waiting.append(self._submit(pool, step))
+                waiting.append(self._submit(pool, fetchers, step))
                 if len(waiting) > self._config.prefetch:
                     yield self._finish(waiting.popleft())
             while waiting:
                 yield self._finish(waiting.popleft())
         finally:
+            fetchers.shutdown(wait=False, cancel_futures=True)
             pool.shutdown(cancel_futures=True)
 
-    def _submit(self, pool: ThreadPoolExecutor, step: int) -> _Pending:
+    def _submit(
+        self, pool: ThreadPoolExecutor, fetchers: ThreadPoolExecutor, step: int
+    ) -> _Pending:
         epoch, at = divmod(step, self.steps_per_epoch)
         order_E = epoch_order(
             self._seed, epoch, self._counts, self._config.weights, self._config.resample
@@ -199,6 +194,10 @@ class Loader:
         shape = (len(self._rows), self._size, self._size, 3)
         img_bSSC = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pin)
         out = img_bSSC.numpy()
+        if self._pairs.remote:
+            first = at * self._batch
+            rows = order_E[np.arange(first + self._rows.start, first + self._rows.stop)]
+            self._samples.fetch(rows.tolist(), fetchers)
         tasks = [
             pool.submit(self._fill, out, rows, order_E, at * self._batch, draw_B6)
             for rows in (
@@ -213,38 +212,41 @@ class Loader:
         self,
         out_bSSC: npt.NDArray[np.uint8],
         rows: range,
-        order_E: Ints,
+        order_E: Order,
         first: int,
         draw_B6: npt.NDArray[np.float64],
-    ) -> list[int]:
-        """Decode and crop some rows of a batch; returns which samples they hold."""
+    ) -> list[tuple[int, Sentences]]:
+        """Decode and crop some rows of a batch; returns which samples they hold, and captions."""
         used = []
         for row in rows:
-            i, picture = self._usable(order_E, first + row)
-            square = crop(picture, self._size, draw_B6[row, :4].tolist(), self._config)
+            sample = self._usable(order_E, first + row)
+            square = crop(sample.picture, self._size, draw_B6[row, :4].tolist(), self._config)
             out_bSSC[row - self._rows.start] = np.asarray(square)
-            used.append(i)
+            used.append((sample.number, sample.caption))
         return used
 
-    def _usable(self, order_E: Ints, position: int) -> tuple[int, Image.Image]:
+    def _usable(self, order_E: Order, position: int) -> Sample:
         """The sample at a position; for a bad one, that of the same row some batches later."""
         for at in range(position, position + self._batch * len(order_E), self._batch):
-            i = int(order_E[at % len(order_E)])
             try:
-                return i, self._pictures.get(i)
+                return self._samples.get(int(order_E[at % len(order_E)]))
             except SampleError as error:
                 self._bad.add(error)
         raise TooManyBadSamples(f"{self._pairs.path}: no usable sample for a row of the batch")
 
     def _finish(self, pending: _Pending) -> Batch:
-        index_b = [i for task in pending.tasks for i in task.result()]
+        used = [one for task in pending.tasks for one in task.result()]
         ids_bL = self._captions.tokens(
-            index_b, pending.draw_b2, pending.sentences, self._config.rotate_sentences
+            [caption for _, caption in used],
+            pending.draw_b2,
+            pending.sentences,
+            self._config.rotate_sentences,
         )
         tokens_bL = torch.from_numpy(ids_bL)
         if self._pin:
             tokens_bL = tokens_bL.pin_memory()
-        return Batch(pending.img_bSSC.permute(0, 3, 1, 2), tokens_bL)
+        numbers_b = tuple(number for number, _ in used)
+        return Batch(pending.img_bSSC.permute(0, 3, 1, 2), tokens_bL, numbers_b)
 
 
 @dataclass(frozen=True)
@@ -252,4 +254,4 @@ class _Pending:
     img_bSSC: Tensor
     draw_b2: npt.NDArray[np.float64]
     sentences: float
-    tasks: list[Future[list[int]]]
+    tasks: list[Future[list[tuple[int, Sentences]]]]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
-from datetime import timedelta
+import math
+import sys
 from pathlib import Path
 from typing import Any
 
 from train.config import TrainConfig
+from train.live import Live, line
 from wit.errors import MissingExtra, SampleError
 
 Row = dict[str, float]
@@ -27,6 +29,7 @@ class Log:
         self._known_bad = set(_lines(self._bad))
         self._board: Any = None
         self._wandb: Any = None
+        self._live: Live | None = None
 
     def begin(self, start: int, steps: int) -> None:
         """Open the places for rows; those after step `start` are dropped, so that each step of a
@@ -40,6 +43,8 @@ class Log:
         temporary = path.with_name(path.name + ".tmp")
         temporary.write_text("".join(line + "\n" for line in kept), "utf-8")
         temporary.replace(path)
+        if config.loop.live and sys.stdout.isatty():
+            self._live = Live(str(config.run))
         if config.loop.tensorboard:
             board = _import("torch.utils.tensorboard", "tensorboard", "train")
             self._board = board.SummaryWriter(str(config.run / "tensorboard"), purge_step=start + 1)
@@ -73,20 +78,29 @@ class Log:
         return len({line for file in files for line in _lines(file)})
 
     def row(self, row: Row) -> None:
-        """A progress line; keys as in metrics.jsonl."""
+        """A progress line; keys as in metrics.jsonl. Numbers that aren't finite are left out."""
         if not self._main:
             return
-        left = (self._steps - row["step"]) * row["seconds_per_step"]
-        scale = f" scale {row['scale']:.1f}" if "scale" in row else ""
+        row = {key: value for key, value in row.items() if math.isfinite(value)}
+        if self._live is not None:
+            self._live.show(row, self._steps)
+        else:
+            self.say(line(row, self._steps))
+        self._keep(row, "train/")
+
+    def values(self, step: int, values: Row) -> None:
+        """What an evaluation while training found, by name."""
+        if not self._main or not values:
+            return
         self.say(
-            f"step {row['step']:.0f}/{self._steps} epoch {row['epoch']:.1f}"
-            f" loss {row['loss']:.4f} acc {row['accuracy']:.1%}{scale}"
-            f" lr {row['lr']:.1e} {row['samples_per_second']:.0f} samples/s"
-            f" data {row['data_wait']:.0%} eta {timedelta(seconds=round(left))}"
+            f"step {step} " + " ".join(f"{name} {value:.4g}" for name, value in values.items())
         )
+        self._keep({"step": step} | values, "")
+
+    def _keep(self, row: Row, prefix: str) -> None:
         with (self._config.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        values = {f"train/{key}": value for key, value in row.items() if key != "step"}
+        values = {f"{prefix}{key}": value for key, value in row.items() if key != "step"}
         if self._board is not None:
             for key, value in values.items():
                 self._board.add_scalar(key, value, int(row["step"]))
@@ -94,6 +108,8 @@ class Log:
             self._wandb.log(values, step=int(row["step"]))
 
     def close(self) -> None:
+        if self._live is not None:
+            self._live.close()
         if self._board is not None:
             self._board.close()
         if self._wandb is not None:

@@ -1,4 +1,4 @@
-"""Training, top to bottom: build, resume, step, log, save. Read this first.
+"""Training, top to bottom: build, resume, step, log, validate, save. Read this first.
 
 The state of a run is its step: data, crops and learning rate are functions of it, and the
 checkpoint holds the rest (weights, optimiser, random generators). So the same command goes on
@@ -7,44 +7,47 @@ where a run was stopped, and ends with the same weights as a run that never stop
 
 from __future__ import annotations
 
-import fcntl
-import json
 import math
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from train import checkpoint, optim, parallel
 from train.captions import Captions
-from train.config import TrainConfig, identity
+from train.config import TrainConfig
 from train.data import Batch, Loader
 from train.dist import World, world
+from train.ema import EMA
+from train.guard import Guard, NonFiniteLoss
+from train.lock import lock
 from train.log import Log
 from train.memory import keep_freed
+from train.meter import Meter
 from train.model import CLIP
 from train.model.predictive import new_model
-from train.model.resnet import ModifiedResNet
-from train.model.transformer import Transformer
+from train.model.resnet import Bottleneck, ModifiedResNet
+from train.model.transformer import Block, Transformer
 from train.objectives import STEPS, Outcome
-from train.pairs import BadSamples, Pairs
-from train.start import starting_point, take_weights
+from train.pairs import BadSamples
+from train.precision import Numbers
+from train.rundir import locked, refuse_other_config, sigterm
+from train.select import open_pairs
+from train.start import starting_point, take_weights, vocabulary
+from train.validate import Validation
+from train.watch import Watch
 from wit.config import write_config, write_json
-from wit.errors import CheckpointError, ConfigError, WitError
-from wit.tokenizer import Tokenizer
+from wit.errors import CheckpointError, ConfigError
+
+__all__ = ["NonFiniteLoss", "Run", "build", "train"]
 
 STOPPED = 128 + signal.SIGTERM
 GO_ON, SAVE, STOP = 0, 1, 2
-
-
-class NonFiniteLoss(WitError):
-    """The loss became infinite or NaN; the weights were not touched by that step."""
 
 
 @dataclass
@@ -54,17 +57,27 @@ class Run:
     model: CLIP
     net: nn.Module  # the model as called: compiled, on many processes
     optimizer: torch.optim.AdamW
+    numbers: Numbers
+    guard: Guard
     world: World
     steps: int  # of the whole run
     samples: str  # digest of the samples
+    locked: list[nn.Module] = field(default_factory=list)
+    ema: EMA[CLIP] | None = None
     step: int = 0  # steps done
-    loss: float = math.nan  # of the last step
-    seconds: float = 0.0  # spent in steps, over all sittings
+    loss: float = math.nan  # of the last step, over all processes
+    norm: float = math.nan  # of its gradient, before clipping
 
     @property
     def contrastive(self) -> bool:
         """Whether the model has logits with a scale."""
         return hasattr(self.model, "logit_scale")
+
+    def to_training(self) -> None:
+        """Training mode, but for a tower that is locked."""
+        self.net.train()
+        for module in self.locked:
+            module.eval()
 
 
 def train(config: TrainConfig) -> int:
@@ -77,142 +90,164 @@ def train(config: TrainConfig) -> int:
     """
     if config.loop.threads:
         torch.set_num_threads(config.loop.threads)
-    with world(config.device) as here, _locked(config.run, here), _sigterm() as stop:
+    with world(config.device) as here, locked(config.run, here), sigterm() as stop:
+        _check_world(config, here)
         if here.device.type == "cpu":
             keep_freed()
-        if config.batch % here.size:
-            raise ConfigError(f"batch = {config.batch} can't be divided by {here.size} processes")
-        if config.accumulate > config.batch // here.size:
-            raise ConfigError(
-                f"accumulate = {config.accumulate} is more than the {config.batch // here.size}"
-                " pairs of a process: lower it, or raise batch"
-            )
-        if config.compile and config.gradient_checkpointing and config.model.tower == "resnet":
-            raise ConfigError(
-                "compile and gradient_checkpointing exclude each other in a ResNet: leave out one"
-            )
-        if config.compile and config.parallel == "fsdp" and here.size > 1:
-            raise ConfigError("compile and parallel = fsdp exclude each other: leave out one")
         refuse_other_config(config)
         log = Log(config, here.rank)
-
-        # ---- data and vocabulary ---------------------------------------------------------
-        bad = BadSamples(config.data.max_bad, log.bad_sample)
-        log.say(f"reading the captions of {config.corpus}")
-        pairs = Pairs(config.corpus, bad, config.data.select)
-        source = starting_point(config)
-        tokenizer = vocabulary(config, pairs, here, source.tokenizer if source else None)
-        captions = Captions(pairs.texts, tokenizer, config.model.context_length)
-        loader = Loader(pairs, captions, config, bad, here)
-
-        # ---- model, optimiser, resume ----------------------------------------------------
-        steps = loader.steps
-        run = build(config, tokenizer.vocab_size, steps, pairs.digest(captions), here)
-        if source is not None:
-            take_weights(config, run.model, source)
-        resume(config, run, log)
-        done = config.run / "done.json"
-        if run.step == steps and done.is_file():
-            log.say(f"{config.run}: finished already; another --run starts anew")
-            return 0
-        if here.main:
-            done.unlink(missing_ok=True)  # of checkpoints that are gone or damaged
-        if here.main and not run.step:
-            write_config(config, config.run / "config.json")
-        log.say(
-            f"{len(pairs)} pairs, {tokenizer.vocab_size} tokens, {config.model.name} with"
-            f" {sum(p.numel() for p in run.model.parameters()):,} parameters on {here.device},"
-            f" step {run.step} of {steps}"
-        )
-
-        # ---- steps, and the mark of a finished run ---------------------------------------
-        log.begin(run.step, steps)
-        try:
-            code = run_steps(config, run, loader, log, stop)
-        finally:
-            log.close()
-        if code == 0 and here.main:
-            write_json(_summary(config, run, log.bad_samples()), done)
-        return code
+        guard = config.guard
+        watch = Watch(config.run, here, guard.stuck_seconds, guard.give_up_seconds)
+        with watch.watching():
+            return _train(config, here, log, watch, stop)
 
 
-def run_steps(config: TrainConfig, run: Run, loader: Loader, log: Log, stop: list[int]) -> int:
+def _train(config: TrainConfig, here: World, log: Log, watch: Watch, stop: list[int]) -> int:
+    # ---- data and vocabulary -------------------------------------------------------------
+    bad = BadSamples(config.data.max_bad, log.bad_sample)
+    pairs = open_pairs(config, bad, here)
+    source = starting_point(config)
+    tokenizer = vocabulary(config, pairs, bad, here, source.tokenizer if source else None)
+    captions = Captions(tokenizer, config.model.context_length)
+    loader = Loader(pairs, captions, config, bad, here)
+
+    # ---- model, optimiser, resume --------------------------------------------------------
+    steps = loader.steps
+    run = build(config, tokenizer.vocab_size, steps, pairs.digest(), here)
+    if source is not None:
+        take_weights(config, run.model, source)
+    if config.optim.ema:
+        run.ema = EMA(run.model, config.optim.ema)
+    meter = Meter(config, tokenizer.vocab_size, here.device, here.size)
+    resume(config, run, log, meter)
+    done = config.run / "done.json"
+    if run.step == steps and done.is_file():
+        log.say(f"{config.run}: finished already; another --run starts anew")
+        return 0
+    if here.main:
+        done.unlink(missing_ok=True)  # of checkpoints that are gone or damaged
+    if here.main and not run.step:
+        write_config(config, config.run / "config.json")
+    validation = Validation(config, tokenizer, bad, here)
+    log.say(
+        f"{len(pairs)} pairs, {tokenizer.vocab_size} tokens, {config.model.name} with"
+        f" {sum(p.numel() for p in run.model.parameters()):,} parameters on {here.device},"
+        f" step {run.step} of {steps}"
+    )
+
+    # ---- steps, and the mark of a finished run -------------------------------------------
+    log.begin(run.step, steps)
+    try:
+        code = run_steps(config, run, loader, validation, log, meter, watch, stop)
+    finally:
+        log.close()
+    if code == 0 and here.main:
+        write_json(_summary(config, run, meter, log.bad_samples()), done)
+    return code
+
+
+def run_steps(
+    config: TrainConfig,
+    run: Run,
+    loader: Loader,
+    validation: Validation,
+    log: Log,
+    meter: Meter,
+    watch: Watch,
+    stop: list[int],
+) -> int:
     """All steps from `run.step` on; logs and saves; returns 0, or 143 after SIGTERM."""
     here = run.world
-    saved = logged = time.monotonic()
-    waited, since = 0.0, run.step
-    run.net.train()
-    with closing(loader.batches(run.step, run.steps)) as batches:
+    writer = checkpoint.Writer(config.run, config.loop.keep)
+    saved = time.monotonic()
+    run.to_training()
+    with closing(loader.batches(run.step, run.steps)) as batches, writer:
         for _ in range(run.step, run.steps):
-            before = time.monotonic()
-            batch = next(batches).to(here.device)
-            waited += time.monotonic() - before
-
-            rate = optim.learning_rate(run.step, run.steps, config.optim)
-            outcome = one_step(config, run, batch, rate)
-            run.step += 1
-            now = time.monotonic()
-            run.seconds += now - before
+            with meter.step():
+                watch.now("data", run.step + 1)
+                with meter.waiting():
+                    batch = next(batches).to(here.device)
+                watch.now("step", run.step + 1)
+                rate = optim.learning_rate(run.step, run.steps, config.optim)
+                outcome = one_step(config, run, batch, rate, loader.keys)
+                run.step += 1
 
             if run.step % config.loop.log_every == 0 or run.step == run.steps:
-                spent = now - logged
                 row = {
                     "step": run.step,
                     "epoch": run.step / loader.steps_per_epoch,
-                    "loss": here.mean(outcome.loss),
+                    "loss": run.loss,
                     "accuracy": here.mean(outcome.accuracy()),
                     "lr": rate,
-                    "samples_per_second": (run.step - since) * config.batch / spent,
-                    "seconds_per_step": spent / (run.step - since),
-                    "data_wait": waited / spent,
-                    "seconds": run.seconds,
+                    "grad_norm": run.norm,
+                    "skipped": run.guard.skipped,
+                    **meter.row(),
                 }
                 if run.contrastive:
                     row["scale"] = run.model.logit_scale.exp().item()
                 log.row(row)
-                logged, waited, since = now, 0.0, run.step
 
+            found: dict[str, float] = {}
+            if validation.due(run.step, run.steps):
+                watch.now("validate", run.step)
+                with meter.paused():
+                    found = validation(run.ema.model if run.ema else run.model, run.model, run.step)
+                    log.values(run.step, found)
+                    run.to_training()
+
+            score = checkpoint.score_of(found, config.loop.keep_best)
             due = run.step % config.loop.save_every == 0 or run.step == run.steps
-            due |= now - saved > config.loop.save_seconds
+            due |= score is not None or time.monotonic() - saved > config.loop.save_seconds
             plan = here.largest(STOP if stop else SAVE if due else GO_ON)
             if plan != GO_ON:
-                save(config, run)
+                watch.now("save", run.step)
+                save(run, writer, meter, score)
                 saved = time.monotonic()
             if plan == STOP and run.step < run.steps:
+                writer.wait()
                 log.say(f"stopped at step {run.step}; the same command goes on from here")
                 return STOPPED
+    here.barrier()
     return 0
 
 
-def one_step(config: TrainConfig, run: Run, batch: Batch, rate: float) -> Outcome:
-    """One step of the optimiser.
+def one_step(
+    config: TrainConfig,
+    run: Run,
+    batch: Batch,
+    rate: float,
+    keys: Callable[[Sequence[int]], list[str]],
+) -> Outcome:
+    """One step of the optimiser, or none where the guard leaves it out.
 
     Raises:
-        NonFiniteLoss: before any weight has changed.
+        NonFiniteLoss: too many in a row were left out; no weight has changed in them.
     """
-    here = run.world
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
-    autocast = torch.autocast(here.device.type, torch.bfloat16, enabled=_bf16(config, here))
-
-    def check(loss: Tensor) -> None:
-        run.loss = loss.item()
-        if not math.isfinite(run.loss):
-            raise NonFiniteLoss(
-                f"{config.run}: the loss is {run.loss} at step {run.step + 1}; nothing was saved"
-                f" after the last checkpoint: lower optim.lr (now {rate:g}) or set optim.clip_norm"
-            )
-
+    optim.set_rate(run.optimizer, rate)
     run.optimizer.zero_grad(set_to_none=True)
-    step = STEPS[config.model.objective]
-    early = None if config.compile else run.model.visual  # a compiled model is one piece
-    outcome = step(run.net, batch, config.accumulate, autocast, here, check, early)
-    parallel.average_scalars(run.model, here)
-    if config.optim.clip_norm:
-        parallel.clip_gradients(run.model, config.optim.clip_norm, here)
-    run.optimizer.step()
-    if run.contrastive:
-        optim.clip_scale(run.model.logit_scale, config.optim.max_scale)
+    step, numbers = STEPS[config.model.objective], run.numbers
+    early = None if config.compile == "whole" else run.model.visual  # else it is one piece
+    with run.guard.statistics_kept() as put_back:
+        outcome = step(
+            run.net, batch, config.accumulate, numbers.autocast, run.world, numbers.scaled, early
+        )
+        parallel.average_scalars(run.model, run.world)
+        numbers.unscale(run.optimizer)
+        norm = parallel.gradient_norm(run.model, run.world)
+        run.loss, run.norm = run.world.mean(outcome.loss), norm.item()
+        if run.guard.passes(
+            run.step + 1, run.loss, run.norm, numbers.calibrating, lambda: keys(batch.samples_b)
+        ):
+            if config.optim.clip_norm:
+                parallel.clip_gradients(run.model, config.optim.clip_norm, norm)
+            numbers.step(run.optimizer)
+            if run.contrastive:
+                optim.clip_scale(run.model.logit_scale, config.optim.max_scale)
+            if run.ema is not None:
+                run.ema.update(run.step + 1)
+        else:
+            put_back()
+        numbers.update()
     return outcome
 
 
@@ -226,46 +261,42 @@ def build(config: TrainConfig, vocab_size: int, steps: int, samples: str, here: 
             part.checkpointing = config.gradient_checkpointing
         if isinstance(part, Transformer):
             part.packing = config.pack
-    if config.compile:
+    kept = lock(model, config.lock)
+    if config.compile == "whole":
         model.compile(dynamic=True)
+    if config.compile == "blocks":
+        for part in model.modules():
+            if isinstance(part, (Block, Bottleneck)):
+                part.compile(dynamic=True)
     net = parallel.spread(model, config.parallel, here)
     optimizer = optim.adamw(model, config.optim)
-    return Run(model, net, optimizer, here, steps, samples)
+    numbers, guard = Numbers(config.precision, here.device), Guard(config.guard, config.run, here)
+    guard.watch_statistics(model)
+    return Run(model, net, optimizer, numbers, guard, here, steps, samples, kept)
 
 
-def vocabulary(
-    config: TrainConfig, pairs: Pairs, here: World, inherited: Tokenizer | None
-) -> Tokenizer:
-    """The run's own vocabulary, made by the main process the first time, or that of `init`."""
-    path = config.run / "tokenizer.json"
-    if here.main and not checkpoint.marks(config.run):
-        if inherited is not None:
-            inherited.save(path)
-        elif config.vocab == "corpus":
-            Tokenizer.train(pairs.texts, config.vocab_size).save(path)
-        else:
-            Tokenizer.load(config.vocab).save(path)
-    here.barrier()
-    return Tokenizer.load(path)
-
-
-def save(config: TrainConfig, run: Run) -> None:
+def save(
+    run: Run, writer: checkpoint.Writer, meter: Meter, score: checkpoint.Score | None = None
+) -> None:
     """A checkpoint of everything that the next step depends on."""
     state = {
         "step": run.step,
         "loss": run.loss,
-        "seconds": run.seconds,
+        "seconds": meter.seconds,
         "samples": run.samples,
         "model": parallel.whole(run.model.state_dict(), run.world),
         "optimizer": parallel.whole(run.optimizer.state_dict(), run.world),
+        "numbers": run.numbers.state_dict(),
+        "guard": run.guard.state_dict(),
         "random": run.world.gather_objects(_random_state(run.world.device)),
     }
+    if run.ema is not None:
+        state["ema"] = run.ema.model.state_dict()
     if run.world.main:
-        checkpoint.save(config.run, run.step, state, config.loop.keep)
-    run.world.barrier()
+        writer.save(run.step, state, score)
 
 
-def resume(config: TrainConfig, run: Run, log: Log) -> None:
+def resume(config: TrainConfig, run: Run, log: Log, meter: Meter) -> None:
     """Go on from the newest sound checkpoint, if there is one.
 
     Raises:
@@ -277,14 +308,20 @@ def resume(config: TrainConfig, run: Run, log: Log) -> None:
     state = found.state
     for problem in found.problems:
         log.say(f"passed over a damaged checkpoint: {problem}")
-    if state["samples"] != run.samples:
+    if not state["samples"].startswith("table:"):
+        log.say(f"{found.path}: of an earlier version: its samples are taken on trust")
+    elif state["samples"] != run.samples:
         raise CheckpointError(
             f"{config.run}: was trained on other samples than {config.corpus} holds now;"
             " give another --run, or the corpus as it was"
         )
     parallel.load_model(run.model, state["model"])
     parallel.load_optimizer(run.optimizer, state["optimizer"])
-    run.step, run.loss, run.seconds = state["step"], state["loss"], state["seconds"]
+    run.numbers.load_state_dict(state.get("numbers", {}))
+    run.guard.load_state_dict(state.get("guard", {}))
+    if run.ema is not None:
+        run.ema.model.load_state_dict(state["ema"])
+    run.step, run.loss, meter.seconds = state["step"], state["loss"], state["seconds"]
     states = state["random"]
     if len(states) == run.world.size:  # another number of processes has no states of its own
         torch.set_rng_state(states[run.world.rank]["cpu"])
@@ -292,21 +329,20 @@ def resume(config: TrainConfig, run: Run, log: Log) -> None:
             torch.cuda.set_rng_state(states[run.world.rank]["cuda"], run.world.device)
 
 
-def refuse_other_config(config: TrainConfig) -> None:
-    """Raises CheckpointError when the run directory holds checkpoints of another config."""
-    if not checkpoint.marks(config.run):
-        return
-    try:
-        stored = json.loads((config.run / "config.json").read_text("utf-8"))["config"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{config.run}/config.json: missing or damaged") from None
-    before, now = identity(stored), config.identity()
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            raise CheckpointError(
-                f"{config.run}: was trained with {key} = {before.get(key)}, not {now.get(key)};"
-                " give another --run, or remove that directory"
-            )
+def _check_world(config: TrainConfig, here: World) -> None:
+    if config.batch % here.size:
+        raise ConfigError(f"batch = {config.batch} can't be divided by {here.size} processes")
+    if config.accumulate > config.batch // here.size:
+        raise ConfigError(
+            f"accumulate = {config.accumulate} is more than the {config.batch // here.size}"
+            " pairs of a process: lower it, or raise batch"
+        )
+    recomputes = config.gradient_checkpointing != "off"
+    if config.compile != "off" and recomputes and config.model.tower == "resnet":
+        raise ConfigError(
+            "compile and gradient_checkpointing exclude each other in a ResNet: leave out one"
+        )
+    parallel.refuse_what_needs_whole_weights(config, here)
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:
@@ -316,47 +352,13 @@ def _random_state(device: torch.device) -> dict[str, Tensor]:
     return state
 
 
-def _bf16(config: TrainConfig, here: World) -> bool:
-    return config.precision == "bf16" or (config.precision == "auto" and here.device.type == "cuda")
-
-
-def _summary(config: TrainConfig, run: Run, bad: int) -> dict[str, object]:
+def _summary(config: TrainConfig, run: Run, meter: Meter, bad: int) -> dict[str, Any]:
     return {
         "steps": run.steps,
         "samples": run.steps * config.batch,
-        "seconds": round(run.seconds, 1),
+        "seconds": round(meter.seconds, 1),
         "loss": run.loss,
+        "skipped": run.guard.skipped,
         "bad_samples": bad,
         "checkpoint": f"checkpoints/step_{run.steps:08d}.pt",
     }
-
-
-@contextmanager
-def _locked(run: Path, here: World) -> Iterator[None]:
-    """Two trainings in one directory would overwrite each other."""
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise ConfigError(f"run = {run} is a file; give a directory") from None
-    with (run / ".lock").open("w") as file:
-        if here.main:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise CheckpointError(f"{run}: another process trains here; wait for it") from None
-        yield
-
-
-@contextmanager
-def _sigterm() -> Iterator[list[int]]:
-    """A list that gets the signal's number when SIGTERM comes; the loop saves and stops then."""
-    received: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        received.append(number)
-
-    before = signal.signal(signal.SIGTERM, note)
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGTERM, before)

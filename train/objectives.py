@@ -45,7 +45,7 @@ class Step(Protocol):
         parts: micro-batches to work it off in.
         autocast: for the towers.
         world: processes whose batches make one.
-        check: called with the loss before its gradient is added; may raise.
+        scaled: the loss to what backward begins with.
         early: the image tower of `net`, whose features may travel while the text tower works.
     """
 
@@ -56,7 +56,7 @@ class Step(Protocol):
         parts: int,
         autocast: torch.autocast,
         world: World,
-        check: Callable[[Tensor], None],
+        scaled: Callable[[Tensor], Tensor],
         early: nn.Module | None,
     ) -> Outcome: ...
 
@@ -67,21 +67,20 @@ def contrast(
     parts: int,
     autocast: torch.autocast,
     world: World,
-    check: Callable[[Tensor], None],
+    scaled: Callable[[Tensor], Tensor],
     early: nn.Module | None,
 ) -> Outcome:
     """Pairs beside all other pairs, by softmax or, where the model has a bias, by sigmoid."""
     loss_of = partial(_contrastive, world=world)
     if parts > 1:
         image_bE, text_bE, loss = accumulate(
-            net, batch.img_bCSS, batch.tokens_bL, parts, autocast, loss_of, check
+            net, batch.img_bCSS, batch.tokens_bL, parts, autocast, loss_of, scaled
         )
     else:
         with autocast, world.gathering(early, len(batch.img_bCSS)) as sent:
             image_bE, text_bE, numbers = net(batch.img_bCSS, batch.tokens_bL)
         loss = loss_of(image_bE, text_bE, numbers, gathered=sent[-1] if sent else None)
-        check(loss)
-        torch.autograd.backward(loss)
+        torch.autograd.backward(scaled(loss))
     accuracy = partial(batch_accuracy, image_bE.detach(), text_bE.detach())
     return Outcome(loss.detach(), accuracy)
 
@@ -92,7 +91,7 @@ def predict(
     parts: int,
     autocast: torch.autocast,
     world: World,
-    check: Callable[[Tensor], None],
+    scaled: Callable[[Tensor], Tensor],
     early: nn.Module | None,
 ) -> Outcome:
     """Each caption from its picture; pairs don't know each other, so micro-batches add up."""
@@ -106,8 +105,7 @@ def predict(
                 loss, hit = net(img, tokens)
             part = loss.sum() / rows
             total = total + part.detach()
-            check(total)
-            torch.autograd.backward(part)
+            torch.autograd.backward(scaled(part))
         hits.append(hit.detach())
     return Outcome(total, torch.cat(hits).mean)
 

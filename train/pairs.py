@@ -1,28 +1,26 @@
-"""The samples of one corpus or several: where each picture lies, and its caption.
+"""The samples of one corpus or several: where each lies, and its bytes.
 
-M samples, those of the first source first.
+Nothing is read at the start but where samples lie, and of that only pages that are looked at, so
+a start takes time and memory by the number of shards. M samples, those of the first source first.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from train.captions import Captions
+from train.sources import Source, open_source
+from train.table import Row, Table, open_table
 from wit import shard
-from wit.errors import CorpusError, InputError, SampleError, TooManyBadSamples
+from wit.errors import InputError, SampleError, TooManyBadSamples
 from wit.uids import read_uids
 
-Ints = npt.NDArray[np.int64]
+TOGETHER = 1 << 14  # bytes between picture and caption that are read rather than skipped
 
 
 class BadSamples:
@@ -47,112 +45,107 @@ class BadSamples:
                 )
 
 
+class Raw(NamedTuple):
+    """A sample as it lies in its shard; `text_ext` is txt or json."""
+
+    image: bytes
+    text: bytes
+    text_ext: str
+
+
 class Pairs:
-    """The samples of corpora or folders of tars, `A` or `A::B::C`.
+    """The samples of corpora or folders of tars, here or behind URLs: `A` or `A::B::C`.
 
     Attributes:
         path: as given.
         counts: samples of each source.
-        texts: one caption per sample.
+        remote: whether reading one waits for a network.
     """
 
-    def __init__(self, path: Path, bad: BadSamples, select: Path | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        bad: BadSamples,
+        select: Path | None = None,
+        cache: Path | None = None,
+        cache_bytes: int = 0,
+    ) -> None:
         """
         Args:
             select: a file of uids (of keys, where shards have no uids) to keep; None: all.
+            cache: folder for fetched shards; None: one in the user's cache folder.
+            cache_bytes: its bound.
 
         Raises:
             InputError: no shards, or no usable or chosen sample in a source.
-            CorpusError: a damaged shard or index.
+            CorpusError: a damaged index, or a shard that is gone.
         """
-        self.path = path
+        self.path = str(path)
         wanted = None if select is None else read_uids(select)
-        self.texts: list[str] = []
-        self.counts: list[int] = []
-        self._files: list[Path] = []
-        parts = []
-        for source in str(path).split("::"):
-            table = _chosen(shard.load_index(Path(source), bad.add), wanted, source, select)
-            folder = shard.shards_folder(Path(source))
-            texts, usable = _captions(folder, table.to_pydict(), bad)
-            if not usable:
-                raise InputError(
-                    f"{source}: no usable sample in {table.num_rows}; see the lines above"
-                )
-            table = table.take(usable)
-            names, place_M = np.unique(table["shard"].to_numpy(), return_inverse=True)
-            parts.append((table, place_M + len(self._files)))
-            self._files += [folder / name for name in names]
-            self.texts += texts
-            self.counts.append(len(usable))
-        self._keys = pa.chunked_array([c for table, _ in parts for c in table["key"].chunks])
-        self._file_M: Ints = np.concatenate([place for _, place in parts])
-        self._offset_M, self._size_M = (
-            np.concatenate([table[name].to_numpy() for table, _ in parts])
-            for name in ("offset", "size")
-        )
+        self._parts: list[tuple[Source, Table]] = []
+        for name in self.path.split("::"):
+            source = open_source(name, cache, cache_bytes)
+            identity, batches = source.index(bad.add)
+            table = open_table(batches, identity, wanted)
+            if not len(table):
+                about = f"{select}: holds no uid or key of {name}; give another list, or none"
+                raise InputError(f"{name}: no usable sample in it" if wanted is None else about)
+            source.use(table.files, table.ends)
+            self._parts.append((source, table))
+        self.counts = [len(table) for _, table in self._parts]
+        self._firsts = np.cumsum([0, *self.counts])
+        self.remote = any(source.remote for source, _ in self._parts)
 
     def __len__(self) -> int:
-        return len(self._file_M)
+        return int(self._firsts[-1])
 
     def key(self, i: int) -> str:
-        key: str = self._keys[i].as_py()
-        return key
+        _, table, at = self._place(i)
+        return table.key(at)
 
-    def file(self, i: int) -> Path:
-        return self._files[int(self._file_M[i])]
+    def file(self, i: int) -> str:
+        """Path or URL of the shard."""
+        source, table, at = self._place(i)
+        return source.where(table.row(at).file)
 
-    def image_bytes(self, i: int) -> bytes:
-        """Raises CorpusError when the shard is gone or cut off."""
-        try:
-            with self.file(i).open("rb", buffering=0) as file:
-                return shard.read_member(file, int(self._offset_M[i]), int(self._size_M[i]))
-        except FileNotFoundError:
-            raise CorpusError(f"{self.file(i)}: this shard is gone; build it again") from None
+    def read(self, i: int) -> Raw:
+        """Raises CorpusError: the shard is gone, cut off, or can't be reached."""
+        source, table, at = self._place(i)
+        return _read(source, table.row(at))
 
-    def digest(self, captions: Captions) -> str:
-        """sha256 over what the samples are: keys, sizes of the pictures, ids of the captions."""
-        digest = hashlib.sha256("\n".join(self._keys.to_pylist()).encode())
-        for array in (self._size_M, captions.ids):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+    def texts(self, bad: BadSamples) -> Iterator[str]:
+        """Every readable caption, in order: one pass over all shards."""
+        for source, table in self._parts:
+            for at, row in table.rows():
+                data = source.read(row.file, row.text_offset, row.text_size)
+                try:
+                    yield shard.read_caption(EXTS[row.text_json], data)
+                except ValueError:
+                    bad.add(SampleError(table.key(at), source.where(row.file), "bad_caption"))
 
+    def digest(self) -> str:
+        """sha256 over what the samples are: keys, uids, sizes of pictures and captions."""
+        parts = "".join(table.digest for _, table in self._parts)
+        return "table:" + hashlib.sha256(parts.encode()).hexdigest()
 
-def _chosen(table: pa.Table, wanted: pa.Array | None, source: str, select: Path | None) -> pa.Table:
-    """The rows whose uid, or key where there are no uids, is wanted."""
-    if wanted is None:
-        return table
-    name = "key" if table["uid"].null_count == table.num_rows else "uid"
-    table = table.filter(pc.is_in(table[name], value_set=wanted))
-    if not table.num_rows:
-        raise InputError(f"{select}: holds no {name} of {source}; give another list, or none")
-    return table
-
-
-def _captions(
-    folder: Path, rows: dict[str, list[object]], bad: BadSamples
-) -> tuple[list[str], list[int]]:
-    """Every readable caption and the row it belongs to; one pass over the tars."""
-    captions, usable = [], []
-    columns = (rows[name] for name in ("key", "shard", "text_ext", "text_offset", "text_size"))
-    with ExitStack() as stack:
-        name, file = "", None
-        for i, (key, tar, ext, offset, size) in enumerate(zip(*columns, strict=True)):
-            if tar != name or file is None:
-                stack.close()
-                name, file = str(tar), _open(stack, folder / str(tar))
-            data = shard.read_member(file, int(str(offset)), int(str(size)))
-            try:
-                captions.append(shard.read_caption(str(ext), data))
-            except ValueError:
-                bad.add(SampleError(str(key), str(folder / name), "bad_caption"))
-                continue
-            usable.append(i)
-    return captions, usable
+    def _place(self, i: int) -> tuple[Source, Table, int]:
+        part = int(np.searchsorted(self._firsts, i, side="right")) - 1
+        return *self._parts[part], i - int(self._firsts[part])
 
 
-def _open(stack: ExitStack, path: Path) -> BinaryIO:
-    try:
-        return stack.enter_context(path.open("rb"))
-    except FileNotFoundError:
-        raise CorpusError(f"{path}: the index names this shard, but it is gone") from None
+EXTS = ("txt", "json")
+
+
+def _read(source: Source, row: Row) -> Raw:
+    """Picture and caption, in one read where they lie together, as they do in our shards."""
+    spans = sorted([(row.offset, row.size), (row.text_offset, row.text_size)])
+    (first, size), (second, _) = spans
+    if second - first - size <= TOGETHER:
+        stop = max(start + length for start, length in spans)
+        both = source.read(row.file, first, stop - first)
+        image = both[row.offset - first : row.offset - first + row.size]
+        text = both[row.text_offset - first : row.text_offset - first + row.text_size]
+    else:
+        image = source.read(row.file, row.offset, row.size)
+        text = source.read(row.file, row.text_offset, row.text_size)
+    return Raw(image, text, EXTS[row.text_json])

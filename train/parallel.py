@@ -18,11 +18,29 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from train.config import Parallel
+from train.config import Parallel, TrainConfig
 from train.dist import World
 from train.model import CLIP
 from train.model.resnet import Bottleneck
 from train.model.transformer import Block
+from wit.errors import ConfigError
+
+
+def refuse_what_needs_whole_weights(config: TrainConfig, here: World) -> None:
+    """Raise a ConfigError for settings that a sharded model doesn't serve."""
+    if config.parallel == "ddp" or here.size == 1:
+        return
+    asked = {
+        f"compile = {config.compile}": config.compile != "off",
+        f"precision = {config.precision}": config.precision == "fp16",
+        f"optim.ema = {config.optim.ema}": bool(config.optim.ema),
+        f"optim.layer_decay = {config.optim.layer_decay}": config.optim.layer_decay != 1,
+        f"lock = {config.lock}": config.lock != "none",
+        "validation": bool(config.validation.corpus or config.validation.sets),
+    }
+    for setting, is_asked in asked.items():
+        if is_asked:
+            raise ConfigError(f"{setting} needs whole weights: leave it out, or parallel = fsdp")
 
 
 def spread(model: CLIP, how: Parallel, here: World) -> nn.Module:
@@ -53,20 +71,32 @@ def average_scalars(model: nn.Module, here: World) -> None:
                 p.grad = here.sum(p.grad) / here.size
 
 
-def clip_gradients(model: nn.Module, most: float, here: World) -> None:
-    """Scale the gradient of all weights down to the norm `most`, where it is larger."""
+def gradient_norm(model: nn.Module, here: World) -> Tensor:
+    """Length of the gradient of all weights as one vector, 0-D, the same for all processes."""
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
     if not isinstance(model, FSDPModule):
-        nn.utils.clip_grad_norm_(model.parameters(), most)
+        return nn.utils.get_total_norm(grads)
+    squares = [_local(grad).square().sum() for grad in grads]
+    sharded = torch.tensor([isinstance(grad, DTensor) for grad in grads], device=here.device)
+    squares_P = torch.stack(squares)
+    return (here.sum((squares_P * sharded).sum()) + (squares_P * ~sharded).sum()).sqrt()
+
+
+@torch.no_grad()
+def clip_gradients(model: nn.Module, most: float, norm: Tensor) -> None:
+    """Scale the gradient of all weights, of length `norm`, down to `most`, where it is longer."""
+    if not isinstance(model, FSDPModule):
+        nn.utils.clip_grads_with_norm_(model.parameters(), most, norm)
         return
-    weights = [p for p in model.parameters() if p.grad is not None]
-    grads = [p.grad.to_local() if isinstance(p.grad, DTensor) else p.grad for p in weights]
-    squares = torch.stack([grad.square().sum() for grad in grads if grad is not None])
-    sharded = torch.tensor([isinstance(p, DTensor) for p in weights], device=here.device)
-    total = here.sum((squares * sharded).sum()) + (squares * ~sharded).sum()
-    factor = (most / (total.sqrt() + 1e-6)).clamp(max=1.0)  # as torch has it
-    for grad in grads:
-        if grad is not None:
-            grad.mul_(factor)
+    factor = (most / (norm + 1e-6)).clamp(max=1.0)  # as torch has it
+    for p in model.parameters():
+        if p.grad is not None:
+            _local(p.grad).mul_(factor)
+
+
+def _local(grad: Tensor) -> Tensor:
+    out: Tensor = grad.to_local() if isinstance(grad, DTensor) else grad
+    return out
 
 
 def whole(state: Any, here: World) -> Any:

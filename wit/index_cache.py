@@ -30,15 +30,16 @@ def cache_folder() -> Path:
     return Path(base) / "wit" / "index"
 
 
-def index_of(tars: Sequence[Path], scan: Scan, on_bad: OnBad | None) -> pa.Table:
+def index_of(tars: Sequence[Path], scan: Scan, on_bad: OnBad | None, name: str = "") -> pa.Table:
     """The rows that `scan` gives for each tar, from the cache where they are known.
 
     Args:
         scan: a tar and what to call for a bad sample, to rows of `schema.INDEX`.
         on_bad: called for each bad sample, also when the rows come from the cache; None: the first
             one is raised.
+        name: stands for the tars as they are now; empty: one from their sizes and times of change.
     """
-    path = cache_folder() / f"{_name(tars)}.parquet"
+    path = cache_folder() / f"{name or name_of(tars)}.parquet"
     found = _read(path)
     if found is None:
         bad: list[SampleError] = []
@@ -46,14 +47,38 @@ def index_of(tars: Sequence[Path], scan: Scan, on_bad: OnBad | None) -> pa.Table
         _write(table, bad, path)
     else:
         table, bad = found
+    _report(bad, on_bad)
+    return table
+
+
+def index_file(
+    tars: Sequence[Path], scan: Scan, on_bad: OnBad | None, name: str = ""
+) -> Path | pa.Table:
+    """As `index_of`, but the file that holds the rows, where there is one: none are read."""
+    path = cache_folder() / f"{name or name_of(tars)}.parquet"
+    try:
+        bad = _bad_of(pq.read_schema(path))
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+        table = index_of(tars, scan, on_bad, name)
+        return path if path.is_file() else table
+    _report(bad, on_bad)
+    return path
+
+
+def _report(bad: Sequence[SampleError], on_bad: OnBad | None) -> None:
     for error in bad:
         if on_bad is None:
             raise error
         on_bad(error)
-    return table
 
 
-def _name(tars: Sequence[Path]) -> str:
+def _bad_of(about: pa.Schema) -> list[SampleError]:
+    rows = json.loads((about.metadata or {})[BAD])
+    return [SampleError(key, file, reason) for key, file, reason in rows]
+
+
+def name_of(tars: Sequence[Path]) -> str:
+    """A name that changes when a tar does."""
     digest = hashlib.sha256()
     for tar in tars:
         about = tar.stat()
@@ -64,8 +89,7 @@ def _name(tars: Sequence[Path]) -> str:
 def _read(path: Path) -> tuple[pa.Table, list[SampleError]] | None:
     try:
         table = pq.read_table(path)
-        rows = json.loads((table.schema.metadata or {})[BAD])
-        bad = [SampleError(key, file, reason) for key, file, reason in rows]
+        bad = _bad_of(table.schema)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return None  # absent, or cut off by a crash: it is made again
     table = table.replace_schema_metadata(None)

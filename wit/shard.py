@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 
 from wit import schema
 from wit.errors import CorpusError, InputError, SampleError
-from wit.index_cache import OnBad, index_of
+from wit.index_cache import OnBad, index_file, index_of
 
+INDEX_ROWS = 1 << 16  # of an index, in memory at once
 IMAGE_EXTS = ("jpg", "jpeg", "png", "webp", "avif")
 
 
@@ -331,19 +332,54 @@ def load_index(path: Path, on_bad: OnBad | None = None) -> pa.Table:
         InputError: no such folder, or no tar in it.
         CorpusError: a damaged tar, or an index with other columns.
     """
-    folder = shards_folder(path)
-    stored = folder / "index.parquet"
+    stored = shards_folder(path) / "index.parquet"
     if stored.is_file():
         return _read_index(stored)
+    return index_of(_tars(path), index_shard, on_bad)
+
+
+def find_index(path: Path, on_bad: OnBad | None = None) -> Path | pa.Table:
+    """As `load_index`, but the Parquet file that holds the rows: for sets larger than memory.
+
+    Of a foreign folder whose index can be kept nowhere, the rows themselves.
+    """
+    stored = shards_folder(path) / "index.parquet"
+    return stored if stored.is_file() else index_file(_tars(path), index_shard, on_bad)
+
+
+def index_batches(found: Path | pa.Table) -> Iterator[pa.RecordBatch]:
+    """The rows that `find_index` found, some at a time.
+
+    Raises:
+        CorpusError: an index with other columns, or damaged.
+    """
+    if isinstance(found, pa.Table):
+        yield from found.to_batches()
+        return
+    try:
+        with pq.ParquetFile(found) as file:
+            if not file.schema_arrow.remove_metadata().equals(schema.INDEX):
+                raise pa.ArrowInvalid("it has other columns")
+            yield from file.iter_batches(INDEX_ROWS)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        raise _no_index(found, error) from None
+
+
+def _tars(path: Path) -> list[Path]:
+    folder = shards_folder(path)
     tars = sorted(folder.glob("*.tar")) if folder.is_dir() else []
     if not tars:
         raise InputError(f"{path}: no shards here; give a corpus or a folder with *.tar files")
-    return index_of(tars, index_shard, on_bad)
+    return tars
 
 
 def _read_index(path: Path) -> pa.Table:
     try:
         return pq.read_table(path, schema=schema.INDEX)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-        first = str(error).splitlines()[0]
-        raise CorpusError(f"{path}: not an index: {first}; run `wit shards` again") from None
+        raise _no_index(path, error) from None
+
+
+def _no_index(path: Path, error: Exception) -> CorpusError:
+    first = str(error).splitlines()[0]
+    return CorpusError(f"{path}: not an index: {first}; run `wit shards` again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,39 @@ def test_a_checkpoint_with_code_in_it_does_not_run(tmp_path: Path) -> None:
     write_json(mark, path.with_suffix(".json"))
     with pytest.raises(CheckpointError, match="not a checkpoint"):
         checkpoint.load(tmp_path)
+
+
+def test_the_writer_writes_what_was_there_when_it_was_asked(tmp_path: Path) -> None:
+    weights = torch.zeros(200_000)
+    with checkpoint.Writer(tmp_path, 2) as writer:
+        for step in range(1, 6):
+            weights.fill_(step)
+            writer.save(step, {"step": step, "w": [weights]})
+            weights.fill_(-1.0)
+    found = checkpoint.load(tmp_path)
+    assert found is not None
+    assert found.state["step"] == 5
+    assert torch.equal(found.state["w"][0], torch.full((200_000,), 5.0))
+    assert [mark.stem[-1] for mark in checkpoint.marks(tmp_path)] == ["5", "4"]
+
+
+def test_what_the_writer_can_not_write_is_told(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("a file is in the way")
+    writer = checkpoint.Writer(tmp_path, 2)
+    writer.save(1, {"step": 1})
+    with pytest.raises(CheckpointError, match=r"can't be written: .*; make room"):
+        writer.wait()
+    writer.wait()  # it was told
+
+
+@pytest.mark.parametrize(("metric", "best"), [("val/loss", 2), ("val/top1", 4)])
+def test_the_best_stays_besides_the_newest(tmp_path: Path, metric: str, best: int) -> None:
+    values = {1: 3.0, 2: 1.0, 3: 2.0, 4: 5.0, 5: 2.0, 6: None, 7: 4.0}
+    for step, value in values.items():
+        score = None if value is None else checkpoint.Score(metric, value)
+        checkpoint.save(tmp_path, step, {"step": step}, 1, score)
+    kept = sorted(path.stem[-1] for path in (tmp_path / "checkpoints").glob("*.pt"))
+    assert kept == sorted({str(best), "7"})
+    about = json.loads((tmp_path / "best.json").read_text())
+    assert (about["step"], about["value"]) == (best, values[best])
+    assert (tmp_path / about["checkpoint"]).is_file()

@@ -22,7 +22,7 @@ LABELS = "red,green,blue,yellow"
 @pytest.fixture
 def trained(make_config, tmp_path: Path) -> Path:
     """A run that has learnt the colours of its squares a little."""
-    config = make_config(steps=120, loop__log_every=60, loop__save_every=120)
+    config = make_config(steps=120, loop__log_every=60, loop__save_every=120, pack=False)
     assert train(config) == 0
     return config.run
 

@@ -10,10 +10,11 @@ import torch
 import torch._dynamo
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from train.config import ModelConfig, TrainConfig
 from train.dist import World
-from train.loop import build, train
+from train.loop import Run, build, train
 from train.model.clip import CLIP
 from train.model.predictive import new_model
 from train.model.transformer import QuickGELU, Transformer
@@ -133,12 +134,13 @@ def test_packing_is_left_out_of_the_image_tower_and_can_train(make_config, tiny)
         {"name": "tiny-resnet", "width": 8, "image_size": 32},
     ],
 )
-def test_checkpointing_gives_the_same_to_the_bit(make_config, tiny, changes) -> None:
+@pytest.mark.parametrize("how", ["full", "selective"])
+def test_checkpointing_gives_the_same_to_the_bit(make_config, tiny, changes, how: str) -> None:
     values = {**tiny, **changes} if "name" not in changes else {"context_length": 16, **changes}
     config = make_config(model=values)
     got = []
-    for on in (False, True):
-        run = build(config.model_copy(update={"gradient_checkpointing": on}), 100, 1, "", ALONE)
+    for value in ("off", how):
+        run = build(config.model_copy(update={"gradient_checkpointing": value}), 100, 1, "", ALONE)
         torch.manual_seed(5)
         outputs = run.model(pictures(config.model.image_size), captions())
         sum(output.square().sum() for output in outputs).backward()
@@ -152,11 +154,14 @@ def test_checkpointing_gives_the_same_to_the_bit(make_config, tiny, changes) -> 
     assert torch.equal(got[0][3], got[1][3]), "random numbers go on alike"
 
 
-def test_checkpointing_keeps_less(make_config) -> None:
+def test_checkpointing_keeps_less_or_computes_less(make_config) -> None:
     config = make_config(model__layers=6)
 
-    def kept(on: bool) -> int:
-        run = build(config.model_copy(update={"gradient_checkpointing": on}), 100, 1, "", ALONE)
+    def made(how: str) -> Run:
+        return build(config.model_copy(update={"gradient_checkpointing": how}), 100, 1, "", ALONE)
+
+    def kept(how: str) -> int:
+        run = made(how)
         sizes: list[int] = []
 
         def pack(x: Tensor) -> Tensor:
@@ -167,7 +172,14 @@ def test_checkpointing_keeps_less(make_config) -> None:
             run.model(pictures(16), captions())
         return sum(sizes)
 
-    assert kept(True) < kept(False) / 2
+    def operations(how: str) -> int:
+        run, counter = made(how), FlopCounterMode(display=False)
+        with counter:
+            sum(output.sum() for output in run.model(pictures(16), captions())).backward()
+        return counter.get_total_flops()
+
+    assert kept("full") < kept("off") / 2
+    assert operations("off") == operations("selective") < 0.9 * operations("full")
 
 
 def test_patch_dropout_keeps_the_class_token_and_a_share_of_patches(tiny) -> None:
@@ -210,7 +222,7 @@ def test_compiles_to_one_graph(tiny, changes: dict[str, Any]) -> None:
 
 
 def test_compiled_and_checkpointed_together(make_config) -> None:
-    run = build(make_config(gradient_checkpointing=True, model__dropout=0.0), 100, 1, "", ALONE)
+    run = build(make_config(gradient_checkpointing="full", model__dropout=0.0), 100, 1, "", ALONE)
     torch._dynamo.reset()
     one = torch.compile(run.model, backend="eager", fullgraph=True)
     batch = pictures(16), captions()
@@ -227,3 +239,25 @@ def test_quick_gelu_written_out_equals_autograd_to_the_bit(dtype: torch.dtype) -
     assert torch.equal(ours, plain)
     grads = [torch.autograd.grad(out, x, by)[0] for out in (ours, plain)]
     assert torch.equal(*grads)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_blocks_are_compiled_one_by_one(make_config, monkeypatch) -> None:
+    """The same numbers; each block is a graph of its own, without a break."""
+    compiled: list[str] = []
+    plain = torch.nn.Module.compile
+
+    def eager(module: torch.nn.Module, **options: Any) -> None:
+        compiled.append(type(module).__name__)
+        plain(module, backend="eager", fullgraph=True, **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", eager)
+    torch._dynamo.reset()
+    config = make_config(compile="blocks", model__dropout=0.0)
+    run = build(config, 100, 1, "", ALONE)
+    assert compiled == ["Block"] * 4
+    other = build(config.model_copy(update={"compile": "off"}), 100, 1, "", ALONE)
+    for a, b in zip(
+        run.model(pictures(16), captions()), other.model(pictures(16), captions()), strict=True
+    ):
+        torch.testing.assert_close(a, b)

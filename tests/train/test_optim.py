@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from train.config import ModelConfig, OptimConfig
 from train.model.clip import CLIP
-from train.optim import adamw, clip_scale, learning_rate
+from train.optim import adamw, clip_scale, learning_rate, parameter_groups, set_rate
 
 
 def test_decay_is_on_weights_and_not_on_gains_and_biases(tiny: dict[str, Any]) -> None:
@@ -66,3 +66,42 @@ def test_the_scale_is_clipped_at_100() -> None:
     low = torch.nn.Parameter(torch.tensor(1.0))
     clip_scale(low, 100.0)
     assert low.item() == 1.0
+
+
+@pytest.mark.parametrize("tower", ["vit", "resnet"])
+def test_each_block_learns_slower_than_the_one_above(tiny: dict[str, Any], tower: str) -> None:
+    config = ModelConfig(**tiny)
+    if tower == "resnet":
+        config = ModelConfig(name="tiny-resnet", width=8, image_size=32, context_length=16)
+    model = CLIP(config, 100)
+    groups = parameter_groups(model, 0.2, 0.5)
+    names = {id(p): name for name, p in model.named_parameters()}
+    factor = {names[id(p)]: group["factor"] for group in groups for p in group["params"]}
+    assert factor.keys() == set(names.values())
+    assert factor["logit_scale"] == factor["text_projection"] == factor["ln_final.bias"] == 1
+    last = config.text_layers - 1
+    assert factor[f"transformer.resblocks.{last}.mlp.c_fc.weight"] == 0.5
+    assert factor["transformer.resblocks.0.ln_1.weight"] == 0.5**config.text_layers
+    assert factor["token_embedding.weight"] == 0.5 ** (config.text_layers + 1)
+    if tower == "vit":
+        assert factor["visual.proj"] == factor["visual.ln_post.weight"] == 1
+        assert factor["visual.transformer.resblocks.1.attn.in_proj_bias"] == 0.5
+        assert factor["visual.conv1.weight"] == factor["visual.class_embedding"] == 0.5**3
+    else:
+        assert factor["visual.attnpool.c_proj.weight"] == 1
+        assert factor["visual.layer4.0.conv1.weight"] == 0.5
+        assert factor["visual.layer1.0.bn1.weight"] == 0.5**4
+        assert factor["visual.conv1.weight"] == 0.5**5
+    decays = {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
+    assert "visual.conv1.weight" in decays
+    assert "ln_final.bias" not in decays
+
+
+def test_the_rate_of_a_group_is_its_factor_times_the_rate(tiny: dict[str, Any]) -> None:
+    optimizer = adamw(CLIP(ModelConfig(**tiny), 100), OptimConfig(layer_decay=0.9))
+    set_rate(optimizer, 0.1)
+    assert {round(group["lr"], 9) for group in optimizer.param_groups} == {
+        round(0.1 * 0.9**depth, 9) for depth in range(4)
+    }
+    plain = adamw(CLIP(ModelConfig(**tiny), 100), OptimConfig())
+    assert len(plain.param_groups) == 2

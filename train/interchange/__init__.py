@@ -16,7 +16,8 @@ def understand(path: Path, activation: Activation | None, vocab: str | None) -> 
     """Find out what a checkpoint is, and describe it without reading its tensors.
 
     Args:
-        path: a run directory or one of its checkpoints; a folder that `wit export` wrote, of
+        path: a run directory, RUN/ema for the running mean of its weights, or one of its
+            checkpoints; a folder that `wit export` wrote, of
             open_clip's form or of Hugging Face; a file of OpenAI or open_clip (.pt, .bin,
             .safetensors).
         activation: in place of what the checkpoint says, or where it doesn't say.
@@ -25,6 +26,9 @@ def understand(path: Path, activation: Activation | None, vocab: str | None) -> 
     Raises:
         CheckpointError: nothing of these, damaged, or of another architecture.
     """
+    if path.name == own.MEAN and (path.parent / own.VOCABULARY).is_file():
+        _ours(path, activation, vocab)
+        return own.read_run(path.parent, part=own.MEAN)
     if path.is_dir():
         return _folder(path, activation, vocab)
     if not path.is_file():

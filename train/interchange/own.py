@@ -20,14 +20,18 @@ from wit.config import explain
 from wit.errors import CheckpointError
 from wit.tokenizer import Tokenizer
 
+MEAN = "ema"  # RUN/ema stands for the running mean of a run's weights
 CONFIG, TENSORS, VOCABULARY = "wit_config.json", "model.safetensors", "tokenizer.json"
 
 
-def read_run(run: Path, path: Path | None = None) -> Weights:
+def read_run(run: Path, path: Path | None = None, part: str = "model") -> Weights:
     """The newest sound checkpoint of a run directory, or the one of its files that is named.
 
+    Args:
+        part: the weights as trained, or their running mean (`MEAN`).
+
     Raises:
-        CheckpointError: no checkpoint yet, or its files are damaged.
+        CheckpointError: no checkpoint yet, its files are damaged, or it has no running mean.
     """
     where = run / "config.json"
     stored = read_json(where).get("config")
@@ -43,17 +47,20 @@ def read_run(run: Path, path: Path | None = None) -> Weights:
     content = read_archive(path).content
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise CheckpointError(f"{path}: not a checkpoint of this project: it holds no model")
+    if not isinstance(content.get(part), dict):
+        raise CheckpointError(f"{path}: has no running mean of weights; train with optim.ema")
     config = _config(stored["model"], where)
     tokenizer = Tokenizer.load(run / VOCABULARY)
     return Weights(
-        source=f"run, {config.activation} as trained",
+        source=f"run, {config.activation} as trained{', running mean' if part == MEAN else ''}",
         path=path,
         config=config,
-        entries=tensors(content["model"], path),
+        entries=tensors(content[part], path),
         tokenizer=tokenizer,
         preprocess=Preprocess(config.image_size),
         step=int(content.get("step", 0)),
-        identity=[digest, (run / VOCABULARY).read_text("utf-8"), stored["model"]],
+        identity=[digest, (run / VOCABULARY).read_text("utf-8"), stored["model"]]
+        + ([part] if part != "model" else []),
     )
 
 

@@ -14,14 +14,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from train.config import ModelConfig
+from train.config import ModelConfig, Recompute
 from train.model.pixels import Tower
+from train.model.transformer import products_kept
 
 EXPANSION = 4  # channels that leave a block, as a multiple of those of its 3x3 convolution
 
@@ -96,12 +98,13 @@ class ModifiedResNet(Tower):
     a standard deviation of F**-0.5, the last norm of each block 0, torch's defaults elsewhere.
 
     Attributes:
-        checkpointing: keep each block's input alone for backward, and compute the rest again.
+        checkpointing: full: keep each block's input alone for backward, and compute the rest
+            again; selective: keep what convolutions give, too.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.checkpointing = False
+        self.checkpointing: Recompute = "off"
         width = config.width
         self.conv1 = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width // 2)
@@ -144,30 +147,32 @@ class ModifiedResNet(Tower):
         return x_BCHW
 
     def _run(self, block: nn.Module, x_BCHW: Tensor) -> Tensor:
-        if not (self.checkpointing and torch.is_grad_enabled()):
+        if self.checkpointing == "off" or not torch.is_grad_enabled():
             out_BCHW: Tensor = block(x_BCHW)
         else:
-            contexts = partial(_contexts, block)
+            contexts = partial(_contexts, block, self.checkpointing)
             out_BCHW = checkpoint(block, x_BCHW, use_reentrant=False, context_fn=contexts)
         return out_BCHW
 
 
 def _contexts(
-    block: nn.Module,
-) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    block: nn.Module, checkpointing: Recompute
+) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     """Of the first and of the second forward pass of a checkpointed block."""
-    return nullcontext(), _statistics_kept(block)
+    first, second = products_kept() if checkpointing == "selective" else (nullcontext(),) * 2
+    return first, _statistics_kept(block, second)
 
 
 @contextmanager
-def _statistics_kept(block: nn.Module) -> Iterator[None]:
+def _statistics_kept(block: nn.Module, also: AbstractContextManager[Any]) -> Iterator[None]:
     """The batch is not to count in the running statistics once more."""
     norms = [part for part in block.modules() if isinstance(part, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
     try:
-        yield
+        with also:
+            yield
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

@@ -9,13 +9,16 @@ sequences of different lengths can be packed end to end, (M, D), and padded for 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
+
+from train.config import Recompute
 
 
 class QuickGELU(nn.Module):
@@ -164,11 +167,29 @@ class Block(nn.Module):
         return out
 
 
+aten = torch.ops.aten
+PRODUCTS = [  # dear to compute; the rest of a block is norms, activations and sums
+    aten.mm.default,
+    aten.addmm.default,
+    aten.bmm.default,
+    aten.convolution.default,
+    aten._scaled_dot_product_flash_attention.default,
+    aten._scaled_dot_product_flash_attention_for_cpu.default,
+    aten._scaled_dot_product_efficient_attention.default,
+    aten._scaled_dot_product_cudnn_attention.default,
+]
+
+
+# for `checkpoint`: the results of these are kept, all else is computed again
+products_kept = partial(create_selective_checkpoint_contexts, PRODUCTS)
+
+
 class Transformer(nn.Module):
     """Blocks one after the other.
 
     Attributes:
-        checkpointing: keep each block's input alone for backward, and compute the rest again.
+        checkpointing: full: keep each block's input alone for backward, and compute the rest
+            again; selective: keep what matrix products and attention give, too.
         packing: leave out what follows the pooled token of each sequence, where it can't count.
     """
 
@@ -177,17 +198,21 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.width, self.layers = width, layers
-        self.checkpointing = self.packing = False
+        self.checkpointing: Recompute = "off"
+        self.packing = False
         self.resblocks = nn.ModuleList(
             Block(width, heads, activation, dropout) for _ in range(layers)
         )
 
     def _run(self, block: nn.Module, x_BND: Tensor, *args: object) -> Tensor:
-        again = self.checkpointing and torch.is_grad_enabled()
-        out: Tensor = (
-            checkpoint(block, x_BND, *args, use_reentrant=False) if again else block(x_BND, *args)
-        )
-        return out
+        if self.checkpointing == "off" or not torch.is_grad_enabled():
+            out: Tensor = block(x_BND, *args)
+            return out
+        how: dict[str, Any] = {}
+        if self.checkpointing == "selective":
+            how = {"context_fn": products_kept}
+        again: Tensor = checkpoint(block, x_BND, *args, use_reentrant=False, **how)
+        return again
 
     def forward(self, x_BND: Tensor, causal: bool) -> Tensor:
         """All tokens: (B, N, D)."""

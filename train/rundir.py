@@ -1,0 +1,65 @@
+"""A run directory is one config's and one training's at a time; SIGTERM ends its sitting."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from train import checkpoint
+from train.config import TrainConfig, identity
+from train.dist import World
+from wit.errors import CheckpointError, ConfigError
+
+
+def refuse_other_config(config: TrainConfig) -> None:
+    """Raises CheckpointError when the run directory holds checkpoints of another config."""
+    if not checkpoint.marks(config.run):
+        return
+    try:
+        stored = json.loads((config.run / "config.json").read_text("utf-8"))["config"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{config.run}/config.json: missing or damaged") from None
+    now = config.identity()
+    before = TrainConfig().identity() | identity(stored)  # keys that came later have their defaults
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise CheckpointError(
+                f"{config.run}: was trained with {key} = {before.get(key)}, not {now.get(key)};"
+                " give another --run, or remove that directory"
+            )
+
+
+@contextmanager
+def locked(run: Path, here: World) -> Iterator[None]:
+    """Two trainings in one directory would overwrite each other."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(f"run = {run} is a file; give a directory") from None
+    with (run / ".lock").open("w") as file:
+        if here.main:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CheckpointError(f"{run}: another process trains here; wait for it") from None
+        yield
+
+
+@contextmanager
+def sigterm() -> Iterator[list[int]]:
+    """A list that gets the signal's number when SIGTERM comes; the loop saves and stops then."""
+    received: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        received.append(number)
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, before)
