@@ -55,8 +55,8 @@ def describe(run: Path) -> dict[str, Any]:
     return {
         "run": str(run),
         "state": "finished" if (run / "done.json").is_file() else "stopped or running",
-        "metrics": rows[-1] if rows else {},
-        "lowest_loss": min((row["loss"] for row in rows), default=None),
+        "metrics": {key: value for row in rows for key, value in row.items()},  # the last of each
+        "lowest_loss": min((row["loss"] for row in rows if "loss" in row), default=None),
         "settings": settings | {"corpus": str(config.get("corpus", ""))},
     }
 
