@@ -10,7 +10,9 @@ from __future__ import annotations
 import fcntl
 import json
 import math
+import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -39,7 +41,7 @@ from wit.config import write_config, write_json
 from wit.errors import CheckpointError, ConfigError, WitError
 from wit.tokenizer import Tokenizer
 
-STOPPED = 128 + signal.SIGTERM
+STOPPED = 128  # and the number of the signal
 GO_ON, SAVE, STOP = 0, 1, 2
 
 
@@ -68,7 +70,8 @@ class Run:
 
 
 def train(config: TrainConfig) -> int:
-    """Train or resume a run; returns 0 when it is finished, 143 when SIGTERM stopped it.
+    """Train or resume a run; returns 0 when it is finished, 143 when SIGTERM stopped it and
+    130 when Ctrl-C did.
 
     Raises:
         CheckpointError: the run directory belongs to another config, corpus or process.
@@ -133,7 +136,7 @@ def train(config: TrainConfig) -> int:
 
 
 def run_steps(config: TrainConfig, run: Run, loader: Loader, log: Log, stop: list[int]) -> int:
-    """All steps from `run.step` on; logs and saves; returns 0, or 143 after SIGTERM."""
+    """All steps from `run.step` on; logs and saves; returns 0, or 143 or 130 when stopped."""
     here = run.world
     saved = logged = time.monotonic()
     waited, since = 0.0, run.step
@@ -176,7 +179,7 @@ def run_steps(config: TrainConfig, run: Run, loader: Loader, log: Log, stop: lis
                 saved = time.monotonic()
             if plan == STOP and run.step < run.steps:
                 log.say(f"stopped at step {run.step}; the same command goes on from here")
-                return STOPPED
+                return STOPPED + (stop[0] if stop else signal.SIGTERM)
     return 0
 
 
@@ -346,14 +349,20 @@ def _locked(run: Path, here: World) -> Iterator[None]:
 
 @contextmanager
 def _sigterm() -> Iterator[list[int]]:
-    """A list that gets the signal's number when SIGTERM comes; the loop saves and stops then."""
+    """A list that gets the signal's number when SIGTERM or the first Ctrl-C comes; the loop saves
+    and stops then. A second Ctrl-C stops at once."""
     received: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
         received.append(number)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            text = "\nstopping after this step; Ctrl-C again stops at once\n"
+            os.write(sys.stderr.fileno(), text.encode())  # print isn't safe in a handler
 
-    before = signal.signal(signal.SIGTERM, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield received
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
