@@ -19,12 +19,9 @@ MOST_BYTES = 150_000
 # file in docs/, which page, part of it, width, height, scheme
 VIEWS = (
     ("report-corpus.png", "corpus", "", 1160, 900, "light"),
-    ("report-corpus-dark.png", "corpus", "#captions", 1160, 900, "dark"),
-    ("report-corpus-duplicates.png", "corpus", "#duplicates", 1160, 760, "light"),
-    ("report-corpus-phone.png", "corpus", "#download", 390, 844, "light"),
+    ("report-corpus-dark.png", "corpus", "#overlaps", 1160, 900, "dark"),
+    ("report-corpus-phone.png", "corpus", "#download", 390, 844, "dark"),
     ("report-run.png", "run", "", 1160, 900, "light"),
-    ("report-run-dark.png", "run", "#evaluation", 1160, 800, "dark"),
-    ("report-run-failures.png", "run", "#failures", 1160, 700, "light"),
 )
 
 
