@@ -67,7 +67,7 @@ def evaluate_all(config: EvalConfig) -> int:
             return 0
     encoder = replace(encoder, world=World(0, 1, processes.device))
     about = extractors.describe(config, encoder)
-    results = []
+    results: list[report.Result] = []
     progress, total = Progress("eval"), sum(len(names) for _, names in opened)
     for data, names in opened:
         for name in names:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from eval.figures import title_of
 from eval.results import Stored
 from eval.runs import charts
-from eval.runs.history import History, read, step_of
+from eval.runs.history import History, Points, read, step_of
 from train.runs_command import differences
 from wit import page
 from wit.charts import style, svg
@@ -111,7 +111,7 @@ def training(runs: Sequence[History]) -> list[str]:
     return [f'<div class="charts">{"".join(drawn)}</div>']
 
 
-def _lines(points: Sequence[tuple[str, charts.Points]], what: str) -> str:
+def _lines(points: Sequence[tuple[str, Points]], what: str) -> str:
     """Some twenty points of each run as a table."""
     rows = []
     for name, mine in points:

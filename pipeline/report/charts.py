@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -57,7 +57,9 @@ def reasons(rows: Sequence[Row], groups: dict[str, str]) -> Figure:
         mine = [
             (place, row["rows"]) for place, row in enumerate(rows) if groups[row["reason"]] == name
         ]
-        axes.barh(*zip(*mine, strict=True), color=SERIES[i % len(SERIES)], height=0.65, label=name)
+        places, counts = ([each[k] for each in mine] for k in (0, 1))
+        colour = SERIES[i % len(SERIES)]
+        axes.barh(places, counts, color=colour, height=0.65, label=name)
     for place, row in enumerate(rows):
         axes.text(row["rows"], place, f" {row['rows']:,}", va="center", fontsize=8)
     axes.set_yticks(range(len(rows)), [label(row["reason"]) for row in rows])
@@ -210,15 +212,16 @@ def times(rows: Sequence[Row], bins: int, most: int = 5) -> Figure:
         name = row["outcome"] if row["outcome"] in shown else "other failures"
         height_OB[shown.index(name), row["bin"]] += row["urls"]
     start = datetime.fromtimestamp(first, UTC)
-    at = [start + timedelta(seconds=(i + 0.5) * width) for i in range(bins)]
+    at = date2num([start + timedelta(seconds=(i + 0.5) * width) for i in range(bins)])
     base = np.zeros(bins)
     colours = [SERIES[0], *SERIES[1:], MUTED] if good in totals else [*SERIES[1:], MUTED]
     for i, name in enumerate(shown):
-        axes.bar(at, height_OB[i] / width, width=timedelta(seconds=width * 0.94), bottom=base,
+        axes.bar(at, height_OB[i] / width, width=0.94 * width / 86_400, bottom=base,
                  color=MUTED if name == "other failures" else colours[i],
                  label=f"{name} ({totals[name]:,})" if name in totals else name)  # fmt: skip
         base += height_OB[i] / width
     locator = AutoDateLocator(maxticks=5)
+    axes.xaxis_date(UTC)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
     axes.set_ylabel("URLs per second")
