@@ -84,8 +84,8 @@ def training(corpus, tmp_path_factory):
     run = tmp_path_factory.mktemp("training") / "run"
     command = [
         "train", "--corpus", corpus, "--run", run, "--batch", 16, "--epochs", 2000, "--device",
-        "cpu", "--model.image_size", 32, "--model.patch", 16, "--model.width", 16,
-        "--model.text_width", 16, "--model.layers", 1, "--loop.log_every", 1,
+        "cpu", "--model.image_size", 32, "--model.width", 16,
+        "--model.text_width", 16, "--loop.log_every", 1,
         "--no-loop.tensorboard",
     ]  # fmt: skip
     metrics = run / "metrics.jsonl"

@@ -55,7 +55,7 @@ def run_page(browser, corpus, tmp_path_factory):
 
     run = tmp_path_factory.mktemp("run") / "run"
     config = {"corpus": corpus, "run": run, "batch": 16, "epochs": 1, "device": "cpu"}
-    model = {"image_size": 32, "patch": 16, "width": 16, "text_width": 16, "layers": 1}
+    model = {"image_size": 32, "width": 16, "text_width": 16}
     loop = {"log_every": 1, "tensorboard": False}
     train(TrainConfig.model_validate(config | {"model": model, "loop": loop}))
     main([str(run), "--failures", "40"])
