@@ -173,7 +173,7 @@ def thumbnail(picture: Image.Image | None, alt: str, missing: str = "no picture"
     source = base64.b64encode(data).decode()
     return (
         f'<img src="data:image/jpeg;base64,{source}" alt="{text(alt, 120)}"'
-        f' width="{small.width}" height="{small.height}" loading="lazy">'
+        f' width="{small.width}" height="{small.height}" decoding="async">'
     )
 
 
