@@ -61,8 +61,6 @@ def main(argv: Sequence[str]) -> int:
             config.diagram.write_text(diagram(con), "utf-8")
             return 0
         progress = Progress("query")
-        for setting in ("enable_progress_bar = true", "enable_progress_bar_print = false"):
-            con.execute(f"SET {setting}")
         try:
             with polled(con, progress):
                 con.execute(config.query or sql_text("sql_tables.sql"))
