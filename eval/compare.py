@@ -12,6 +12,7 @@ from pydantic_settings import CliPositionalArg
 
 from wit.config import Settings, load
 from wit.errors import InputError
+from wit.progress import Progress
 
 if TYPE_CHECKING:
     from eval.results import Stored
@@ -59,7 +60,9 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     second = {stored.name: stored for stored in results.load(config.second)}
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
-    for name in sorted(first.keys() | second.keys()):
+    names, progress = sorted(first.keys() | second.keys()), Progress("compare")
+    for done, name in enumerate(names):
+        progress(done, len(names), "results")
         reason = _why_not(first.get(name), second.get(name))
         pairs = [] if reason else _rows(first[name], second[name], config)
         if pairs:
@@ -68,6 +71,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
             skipped.append(
                 {"set": name[0], "task": name[1], "why": reason or "its predictions have no test"}
             )
+    progress.clear()
     if not rows:
         why = "; ".join(f"{entry['set']}: {entry['why']}" for entry in skipped)
         raise InputError(f"{config.first}, {config.second}: nothing to compare ({why})")

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +14,7 @@ from eval.figures import model_of, models_of
 from eval.report import cell
 from eval.results import Stored
 from eval.stats import Interval
+from wit import page
 
 # Our metrics by the names that CLIP_benchmark gives them.
 NAMES = {
@@ -46,18 +44,9 @@ def write_all(results: Sequence[Stored], out: Path, drawn: Sequence[tuple[str, s
         return order.index(entry) if entry in order else len(order)
 
     results = sorted(results, key=place)
-    _write(out / "results.csv", benchmark_csv(results))
-    _write(out / "results.md", markdown(results))
-    _write(out / "report.html", page(results, drawn))
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    page.write(out / "results.csv", benchmark_csv(results))
+    page.write(out / "results.md", markdown(results))
+    page.write(out / "report.html", html_page(results, drawn))
 
 
 def benchmark_csv(results: Iterable[Stored]) -> str:
@@ -171,31 +160,33 @@ def _markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> st
     return "\n".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in r)} |" for r in lines)
 
 
-def page(results: Sequence[Stored], drawn: Sequence[tuple[str, str]] = ()) -> str:
-    """One HTML file without scripts or addresses: tables, figures, light or dark as the reader."""
-    parts = ["<h1>Evaluation</h1>", f"<p>{html.escape(', '.join(models_of(results)))}</p>"]
+def html_page(results: Sequence[Stored], drawn: Sequence[tuple[str, str]] = ()) -> str:
+    """One HTML file: averages, figures, all numbers, and what stands behind each, folded."""
+    models = ", ".join(models_of(results))
+    head = f"<h1>Evaluation</h1>\n<p><bdi>{page.text(models, 2000)}</bdi></p>\n"
+    parts = []
     mean_rows = _average_rows(results)
     if mean_rows:
-        parts += ["<h2>Averages</h2>", _html_table(AVERAGE_COLUMNS, mean_rows)]
-    for caption, svg in (*figures.draw(results), *drawn):
-        label = html.escape(caption)
-        figcaption = f"<figcaption>{label}</figcaption>"
-        parts.append(f'<figure role="img" aria-label="{label}">{svg}{figcaption}</figure>')
+        table = page.table(AVERAGE_COLUMNS, mean_rows, "Averages")
+        parts.append(page.section("averages", "Averages", [table]))
+    shown = [page.figure(svg, caption) for caption, svg in (*figures.draw(results), *drawn)]
+    if shown:
+        parts.append(page.section("figures", "Figures", shown))
     if figures.of_task(results, "shift"):
         columns, shift_rows = _shift_rows(results)
-        parts += ["<h2>Shifts</h2>", f"<p>{SHIFTS}</p>", _html_table(columns, shift_rows)]
-    parts += ["<h2>All numbers</h2>", f"<p>{ABOUT}</p>", _html_table(COLUMNS, _rows(results))]
-    for stored in results:
-        parts += _details(stored)
-    return PAGE.replace("{body}", "\n".join(parts))
+        table = page.table(columns, shift_rows, "Shifts")
+        parts.append(page.section("shifts", "Shifts", [f"<p>{SHIFTS}</p>", table]))
+    numbers = [f"<p>{ABOUT}</p>", page.table(COLUMNS, _rows(results), "All numbers")]
+    parts.append(page.section("numbers", "All numbers", numbers + [_details(s) for s in results]))
+    return page.page("Evaluation", parts, head)
 
 
-def _details(stored: Stored) -> list[str]:
+def _details(stored: Stored) -> str:
     """The tables and notes of one result, folded."""
     data = stored.data
-    inner = [f"<p>{html.escape(note)}</p>" for note in data["notes"]]
+    inner = [f"<p>{page.text(note, 2000)}</p>" for note in data["notes"]]
     inner += [
-        f"<p>left out: {html.escape(bad['key'])} ({html.escape(bad['reason'])})</p>"
+        f"<p>left out: {page.text(bad['key'])} ({page.text(bad['reason'])})</p>"
         for bad in data["bad_samples"]
     ]
     for table in data["tables"]:
@@ -203,41 +194,7 @@ def _details(stored: Stored) -> list[str]:
             [cell(column, value) for column, value in zip(table["columns"], row, strict=True)]
             for row in table["rows"]
         ]
-        inner += [f"<h4>{html.escape(table['title'])}</h4>", _html_table(table["columns"], rows)]
-    if not inner:
-        return []
+        title = table["title"]
+        inner += [f"<h3>{page.text(title)}</h3>", page.table(table["columns"], rows, title, 2000)]
     title = f"{model_of(stored)}: {figures.title_of(stored)}, {data['task']}"
-    return [f"<details><summary>{html.escape(title)}</summary>", *inner, "</details>"]
-
-
-def _html_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>\n"
-        for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
-
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Evaluation</title>
-<style>
-:root { color-scheme: light dark; --paper: #fff; --ink: #101010; --muted: #707070;
-  --grid: #e0e0e0; --s0: #0072b2; --s1: #d55e00; --s2: #009e73; --s3: #cc79a7; --s4: #56b4e9;
-  --s5: #e69f00; }
-@media (prefers-color-scheme: dark) { :root { --paper: #15171a; --ink: #e8e8e8;
-  --muted: #9a9a9a; --grid: #33373c; --s0: #56b4e9; --s4: #8fd0ff; } }
-body { background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif;
-  max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0; }
-th, td { padding: .2rem .7rem; text-align: left; border-bottom: 1px solid var(--grid); }
-td { font-variant-numeric: tabular-nums; white-space: nowrap; }
-figure { margin: 2rem 0; } figure svg { max-width: 100%; height: auto; }
-figcaption, summary { color: var(--muted); }
-</style></head><body>
-{body}
-</body></html>
-"""
+    return page.folded(title, "".join(inner))

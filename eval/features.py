@@ -28,8 +28,6 @@ import PIL
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from eval.evalset import EvalSample, EvalSet
@@ -37,6 +35,7 @@ from train.dist import World
 from wit.config import fingerprint, write_json
 from wit.errors import CheckpointError, TooManyBadSamples
 from wit.image import ImageError, decode
+from wit.progress import Progress
 
 Features = NDArray[np.float32]
 Floats = TypeVar("Floats", NDArray[np.float32], NDArray[np.float64])
@@ -376,21 +375,14 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and time left on stderr; nothing without a title or a terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not (title and console.is_terminal)) as bar:
-        task = bar.add_task(title, total=total, rate="")
+    """Lines with rate and time left on stderr; nothing without a title."""
+    progress, done = Progress(title), 0
 
-        def advance(n: int) -> None:
-            bar.advance(task, n)
-            speed = bar.tasks[0].speed
-            bar.update(task, rate=f"{speed:.0f}/s" if speed else "")
+    def advance(n: int) -> None:
+        nonlocal done
+        done += n
+        if title:
+            progress(done, total, "done")
 
-        yield advance
+    yield advance
+    progress.clear()

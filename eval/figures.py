@@ -1,55 +1,25 @@
-"""The report's figures, drawn by matplotlib as SVG whose colours are CSS variables.
+"""The report's figures, drawn in the style of wit/charts.py.
 
 A figure is a function of the results and the published numbers that gives a matplotlib figure, or
-None where there is nothing to draw; `FIGURES` lists them in the order of the page. Colours come
-from `INK`, `MUTED`, `GRID` and `SERIES` alone, so that light and dark pages both suit. Published
+None where there is nothing to draw; `FIGURES` lists them in the order of the page. Published
 numbers are hollow diamonds, and the legend says that they are published.
 """
 
 from __future__ import annotations
 
-import io
-import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eval import metrics
 from eval.results import Stored
+from wit.charts import INK, MUTED, SERIES, logarithmic, style, svg
 
 PAPER = Path(__file__).parent / "published" / "paper.toml"
-INK, MUTED, GRID = "#101010", "#707070", "#e0e0e0"
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito
-VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)"} | {
-    colour: f"var(--s{i})" for i, colour in enumerate(SERIES)
-}
-STYLE = {
-    "svg.fonttype": "none",  # text stays text
-    "text.parse_math": False,  # a $ in a name is no formula
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.titlelocation": "left",
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-}
 Draw = Callable[[Sequence[Stored], Mapping[str, Any]], Figure | None]
 
 
@@ -83,29 +53,14 @@ def draw(results: Sequence[Stored]) -> list[tuple[str, str]]:
     from eval.probe_figures import FIGURES as of_probes  # which draws with the parts above
 
     paper = published()
-    with matplotlib.rc_context(STYLE):
+    with style():
         return as_svg((caption, of(results, paper)) for of, caption in (*FIGURES, *of_probes))
 
 
 def as_svg(figures: Iterable[tuple[str, Figure | None]]) -> list[tuple[str, str]]:
     """Caption and SVG of the figures that there are."""
-    with matplotlib.rc_context(STYLE):
+    with style():
         return [(caption, svg(figure, caption)) for caption, figure in figures if figure]
-
-
-def svg(figure: Figure, caption: str) -> str:
-    """One figure as an inline <svg>; the same figure gives the same text."""
-    out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": caption}):
-        figure.savefig(out, format="svg", transparent=True, bbox_inches="tight",
-                       metadata={"Date": None, "Creator": None})  # fmt: skip
-    text = out.getvalue()
-    text = text[text.index("<svg") :]
-    for colour, variable in VARIABLES.items():
-        text = text.replace(colour, variable)
-    # Ids are of one figure: several of them share the page.
-    prefix = re.sub(r"\W+", "-", caption.lower())[:40]
-    return re.sub(r'((?:\bid="|url\(#|href="#))', rf"\1{prefix}-", text)
 
 
 def _dots(
@@ -186,8 +141,7 @@ def scaling(results: Sequence[Stored], paper: Mapping[str, Any]) -> Figure | Non
         top = stored.data["metrics"][metrics.TOP_1]["value"]
         axes.plot([stored.data["model"]["gflop_image"] / 2], [100 * (1 - top)], "o",
                   color=SERIES[i % len(SERIES)], ls="none", label=model_of(stored))  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    logarithmic(axes, "x", "y")
     axes.set_xlabel("GFLOP of one image (a multiply-add is one)")
     axes.set_ylabel("zero-shot error on ImageNet, %")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 
 from eval import fits
 from eval.fewshot import CURVE, EFFICIENCY
-from eval.figures import INK, MUTED, SERIES, Draw, model_of, models_of, of_task, title_of
+from eval.figures import Draw, model_of, models_of, of_task, title_of
 from eval.results import Stored
+from wit.charts import INK, MUTED, SERIES
 
 RESAMPLES = 1000
 FEWEST = 3  # points under a line

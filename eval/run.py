@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from eval.config import EvalConfig
 from wit.config import load, write_config
 from wit.errors import ConfigError
+from wit.progress import Progress
 
 if TYPE_CHECKING:
     from eval.evalset import EvalSet
@@ -70,11 +71,14 @@ def evaluate_all(config: EvalConfig) -> int:
             return 0
     encoder = replace(encoder, world=World(0, 1, processes.device))
     about = extractors.describe(config, encoder)
-    results = []
+    results: list[report.Result] = []
+    progress, total = Progress("eval"), sum(len(names) for _, names in opened)
     for data, names in opened:
         for name in names:
+            progress(len(results), total, "tasks")
             results.append(task.evaluate(name, data, encoder, config, about))
             report.save(results[-1], out)
+    progress.clear()
     write_config(config, out / "config.json")
     export.write_all(stored.load(out, skip_older=True), out)
     report.print_table(results, Console())

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from eval.figures import INK, MUTED, SERIES, STYLE, as_svg
+from eval.figures import as_svg
+from wit.charts import INK, MUTED, SERIES, style
 from wit.errors import InputError
 
 
@@ -27,7 +27,7 @@ def draw(human: Path | None, overlap: Path | None) -> list[tuple[str, str]]:
         InputError: a file that is not such a report.
     """
     drawn: list[tuple[str, Figure | None]] = []
-    with matplotlib.rc_context(STYLE):
+    with style():
         if human is not None:
             figure = hardness(read(human, "rounds"))
             drawn.append(("People and a model by class (cf. figure 16)", figure))

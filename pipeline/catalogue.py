@@ -134,6 +134,11 @@ def open_catalogue(corpus: Path) -> duckdb.DuckDBPyConnection:
     except duckdb.Error as error:
         first = str(error).splitlines()[0]
         raise CorpusError(f"{path}: {first}: delete it and run `wit shards` again") from None
-    for setting in ("enable_external_access = false", "lock_configuration = true"):
+    for setting in (
+        "enable_progress_bar = true",  # for `polled`; nothing is printed
+        "enable_progress_bar_print = false",
+        "enable_external_access = false",
+        "lock_configuration = true",
+    ):
         con.execute(f"SET {setting}")
     return con

@@ -23,6 +23,7 @@ from pydantic_settings import CliPositionalArg
 from pipeline.config import EngineConfig
 from wit.config import Settings, load
 from wit.errors import ConfigError, CorpusError
+from wit.progress import Progress
 
 if TYPE_CHECKING:
     import duckdb
@@ -78,13 +79,16 @@ class Plan:
     """The curve of a corpus: sizes, and tails, against the cap."""
 
     def __init__(self, corpus: Path, method: str, con: duckdb.DuckDBPyConnection) -> None:
-        from pipeline.engine import sql_text
+        from pipeline.engine import polled, sql_text
 
         self._method, self._con = method, con
         names = {"match": "20_match", "dedupe": "40_dedupe", "queries": "18_queries"}
         self._tables = {key: _table(corpus, stage) for key, stage in names.items()}
-        needed = con.execute(sql_text("plan_needed.sql"), {**self._tables, "method": method})
+        progress = Progress("balance plan")
+        with polled(con, progress):
+            needed = con.execute(sql_text("plan_needed.sql"), {**self._tables, "method": method})
         self._needed: list[tuple[int, int]] = needed.fetchall()
+        progress.clear()
         two = {key: self._tables[key] for key in ("match", "dedupe")}
         self._queries: list[tuple[int, int]] = con.execute(
             sql_text("plan_queries.sql"), two

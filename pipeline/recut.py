@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pipeline.pack import ATTEMPTS
 from wit import manifest, schema
 from wit.config import fingerprint, write_json
 from wit.errors import CorpusError, InputError
+from wit.progress import Progress
 from wit.shard import Sample, load_index, read_member, sample_key, shard_name, write_shard
 
 MOST = 10_000  # samples of a shard: keys have four digits for them
@@ -86,10 +87,13 @@ def recut(
         if (source.corpus / "val").is_dir()
     )
     reasons: dict[str, int] = {"held_out": held_out} if held_out else {}
+    tick, progress = _ticker(left)
     kept = heapq.merge(
-        *(_samples(source, reasons) for source in left), key=lambda sample: sample.meta["uid"]
+        *(_samples(source, reasons, tick) for source in left),
+        key=lambda sample: sample.meta["uid"],
     )
     writer.write(kept)
+    progress.clear()
     identity = {"sources": prints, "cut": [cut.samples, cut.bytes], "append": append, **about}
     mark = fingerprint(identity)
     write_json({"fingerprint": mark, "config": identity}, temporary / "config.json")
@@ -118,7 +122,15 @@ def _write_pairs(corpora: list[Path], out: Path) -> None:
     shutil.rmtree(out / ".spill", ignore_errors=True)
 
 
-def _samples(source: Source, reasons: dict[str, int]) -> Iterator[Sample]:
+def _ticker(sources: Sequence[Source]) -> tuple[Callable[[], None], Progress]:
+    """What is called for each sample that is read, and the lines that it prints."""
+    progress, seen = Progress("shards"), itertools.count(1)
+    files = (source.corpus / "shards" / "index.parquet" for source in sources)
+    total = sum(pq.read_metadata(file).num_rows for file in files if file.is_file())
+    return (lambda: progress(next(seen), total, "samples")), progress
+
+
+def _samples(source: Source, reasons: dict[str, int], tick: Callable[[], None]) -> Iterator[Sample]:
     """The samples that are taken, in the order of rank; the others are counted."""
     index = load_index(source.corpus)
     if index["uid"].null_count:
@@ -132,6 +144,7 @@ def _samples(source: Source, reasons: dict[str, int]) -> Iterator[Sample]:
         }
         with (folder / name).open("rb") as tar:
             for row in rows:
+                tick()
                 reason = source.reason(row["uid"])
                 if reason is not None:
                     reasons[reason] = reasons.get(reason, 0) + 1

@@ -27,6 +27,7 @@ from pipeline.pack import SPLITS
 from pipeline.run_state import FOLDER
 from wit import manifest, schema
 from wit.config import fingerprint, write_json
+from wit.progress import Progress
 from wit.schema import Reason
 from wit.shard import read_shard, write_shard
 from wit.text import words
@@ -81,6 +82,7 @@ def _apply(corpus: Path, listed: optout.OptOuts) -> str:
             new = path.with_suffix(".tmp")
             copy(con, "remove_pairs.sql", {"pairs": str(path), "removed": paths["removed"]}, new)
             new.replace(path)
+    (corpus / "report.html").unlink(missing_ok=True)  # it may show what was removed
     digests = _update_catalogue(corpus)
     kept = pc.sum(pc.equal(pq.read_table(corpus / "pairs")["verdict"], "kept")).as_py() or 0
     stood = next(stage["rows_out"] for stage in before.stages if stage["name"] == "90_pairs")
@@ -107,8 +109,9 @@ def _rewrite_shards(folder: Path, removed: pa.Table) -> list[str]:
     concerned = pc.is_in(index["uid"], pa.array(sorted(uids), pa.string()))
     names = sorted(set(index["shard"].filter(concerned).to_pylist()))
     sizes = json.loads((folder / "sizes.json").read_bytes())
-    tables = {}
-    for name in sizes:
+    tables, progress = {}, Progress("remove")
+    for done, name in enumerate(sizes):
+        progress(done, len(sizes), "shards")
         mine = index.filter(pc.equal(index["shard"], name))
         if name in names:
             kept = (s for s in read_shard(folder / name) if s.meta.get("uid") not in uids)
@@ -117,6 +120,7 @@ def _rewrite_shards(folder: Path, removed: pa.Table) -> list[str]:
         tables[name] = mine
         if name in names:
             _rewrite_attempts(folder / name.replace(".tar", ".parquet"), uids)
+    progress.clear()
     new = pa.concat_tables([schema.INDEX.empty_table(), *tables.values()])
     pq.write_table(new, folder / "index.tmp", compression="zstd")
     (folder / "index.tmp").replace(folder / "index.parquet")

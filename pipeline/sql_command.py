@@ -15,6 +15,7 @@ from pydantic_settings import CliPositionalArg
 
 from wit.config import Settings, load
 from wit.errors import ConfigError, InputError
+from wit.progress import Progress
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,6 +40,8 @@ class SqlConfig(Settings):
     """print JSON, one object per row, instead of a table"""
     csv: bool = False
     """print CSV instead of a table"""
+    diagram: Path | None = None
+    """write the tables and how they hang together to this file, as SVG"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -49,11 +52,19 @@ def main(argv: Sequence[str]) -> int:
     import duckdb
 
     from pipeline.catalogue import open_catalogue
-    from pipeline.engine import sql_text
+    from pipeline.engine import polled, sql_text
 
     with open_catalogue(config.corpus) as con:
+        if config.diagram is not None:
+            from pipeline.diagram import diagram
+
+            config.diagram.write_text(diagram(con), "utf-8")
+            return 0
+        progress = Progress("query")
         try:
-            con.execute(config.query or sql_text("sql_tables.sql"))
+            with polled(con, progress):
+                con.execute(config.query or sql_text("sql_tables.sql"))
+            progress.clear()
             _print(con, config)
         except duckdb.Error as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]

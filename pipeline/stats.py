@@ -12,6 +12,7 @@ from pydantic_settings import CliPositionalArg
 
 from wit.config import Settings, load
 from wit.errors import CorpusError
+from wit.progress import Progress
 
 # heading -> (file in pipeline/sql, whether it takes $top); printed in this order
 SECTIONS = {
@@ -68,9 +69,11 @@ def report(corpus: Path, top: int) -> dict[str, list[dict[str, Any]]]:
     from pipeline.catalogue import NAME, open_catalogue
     from pipeline.engine import sql_text
 
-    found = {}
+    found: dict[str, list[dict[str, Any]]] = {}
+    progress = Progress("stats")
     with open_catalogue(corpus) as con:
         for heading, (file, limited) in SECTIONS.items():
+            progress(len(found), len(SECTIONS), "answers")
             try:
                 con.execute(sql_text(file), {"top": top} if limited else None)
                 names = [column[0] for column in con.description or []]
@@ -81,4 +84,5 @@ def report(corpus: Path, top: int) -> dict[str, list[dict[str, Any]]]:
                     f"{corpus / NAME}: damaged or of another version: {first}: delete it and"
                     " run `wit shards` again"
                 ) from None
+    progress.clear()
     return found

@@ -21,6 +21,7 @@ from wit import manifest
 from wit.config import Settings, load
 from wit.errors import CorpusError
 from wit.manifest import Manifest
+from wit.progress import Progress
 from wit.shard import load_index, read_groups
 
 CATALOGUE, PROVENANCE = "corpus.duckdb", "provenance.parquet"
@@ -58,12 +59,14 @@ def verify(corpus: Path) -> str:
     """
     expected = manifest.read(corpus)
     # a changed file makes every later remark about it an echo, so those come only when all stand
-    found = manifest.verify(corpus) or [
+    progress = Progress("verify")
+    found = manifest.verify(corpus, progress) or [
         *_shard_problems(corpus / "shards"),
         *(_shard_problems(corpus / "val") if (corpus / "val").exists() else ()),
         *_table_problems(corpus, expected),
         *_provenance_problems(corpus),
     ]
+    progress.clear()
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise CorpusError(f"{found[0]}{more}; run `wit shards` to build it again")
@@ -84,7 +87,9 @@ def _shard_problems(folder: Path) -> Iterator[str]:
     yield from _file_problems(folder, sizes)
     index = load_index(folder)
     keys: set[str] = set()
-    for name, size in sizes.items():
+    progress = Progress("verify shards")
+    for done, (name, size) in enumerate(sizes.items()):
+        progress(done, len(sizes), "shards")
         rows = index.filter(pa.compute.equal(index["shard"], name)).to_pylist()
         if len(rows) != size:
             yield f"{folder / 'index.parquet'}: {len(rows)} rows of {name}, sizes.json says {size}"
@@ -94,6 +99,7 @@ def _shard_problems(folder: Path) -> Iterator[str]:
         if keys & new:
             yield f"{folder / name}: key {min(keys & new)} is used in another shard too"
         keys |= new
+    progress.clear()
     if index.num_rows != sum(sizes.values()):
         yield f"{folder / 'index.parquet'}: it names shards that sizes.json doesn't"
 

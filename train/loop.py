@@ -46,7 +46,7 @@ from wit.errors import CheckpointError, ConfigError
 
 __all__ = ["NonFiniteLoss", "Run", "build", "train"]
 
-STOPPED = 128 + signal.SIGTERM
+STOPPED = 128  # and the number of the signal
 GO_ON, SAVE, STOP = 0, 1, 2
 
 
@@ -81,7 +81,8 @@ class Run:
 
 
 def train(config: TrainConfig) -> int:
-    """Train or resume a run; returns 0 when it is finished, 143 when SIGTERM stopped it.
+    """Train or resume a run; returns 0 when it is finished, 143 when SIGTERM stopped it and
+    130 when Ctrl-C did.
 
     Raises:
         CheckpointError: the run directory belongs to another config, corpus or process.
@@ -156,7 +157,7 @@ def run_steps(
     watch: Watch,
     stop: list[int],
 ) -> int:
-    """All steps from `run.step` on; logs and saves; returns 0, or 143 after SIGTERM."""
+    """All steps from `run.step` on; logs and saves; returns 0, or 143 or 130 when stopped."""
     here = run.world
     writer = checkpoint.Writer(config.run, config.loop.keep)
     saved = time.monotonic()
@@ -206,7 +207,7 @@ def run_steps(
             if plan == STOP and run.step < run.steps:
                 writer.wait()
                 log.say(f"stopped at step {run.step}; the same command goes on from here")
-                return STOPPED
+                return STOPPED + (stop[0] if stop else signal.SIGTERM)
     here.barrier()
     return 0
 

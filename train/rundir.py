@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,14 +54,20 @@ def locked(run: Path, here: World) -> Iterator[None]:
 
 @contextmanager
 def sigterm() -> Iterator[list[int]]:
-    """A list that gets the signal's number when SIGTERM comes; the loop saves and stops then."""
+    """A list that gets the signal's number when SIGTERM or the first Ctrl-C comes; the loop saves
+    and stops then. A second Ctrl-C stops at once."""
     received: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
         received.append(number)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            text = "\nstopping after this step; Ctrl-C again stops at once\n"
+            os.write(sys.stderr.fileno(), text.encode())  # print isn't safe in a handler
 
-    before = signal.signal(signal.SIGTERM, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield received
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

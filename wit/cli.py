@@ -20,6 +20,7 @@ COMMANDS = {
     "shards": ("pipeline.run", "build a corpus: metadata to shards and catalogue", "pipeline"),
     "stats": ("pipeline.stats", "print what a corpus holds and what it dropped", "pipeline"),
     "balance": ("pipeline.plan", "plan the cap on pairs per query", "pipeline"),
+    "report": ("wit.report_command", "one page about a corpus, or about runs", ""),
     "sql": ("pipeline.sql_command", "ask the catalogue a question in SQL", "pipeline"),
     "verify": ("pipeline.verify", "check every file of a corpus against its manifest", "pipeline"),
     "reshard": ("pipeline.reshard", "select from a corpus or cut its shards anew", "pipeline"),

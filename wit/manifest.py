@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -106,8 +106,11 @@ def covered_files(corpus: Path) -> Iterator[Path]:
             yield path
 
 
-def verify(corpus: Path) -> list[str]:
+def verify(corpus: Path, progress: Callable[[float, float, str], None] | None = None) -> list[str]:
     """Compare every covered file with the manifest.
+
+    Args:
+        progress: is told how many megabytes of how many were read.
 
     Returns:
         One problem per line, each beginning with the path of the file; empty when all is well.
@@ -117,8 +120,12 @@ def verify(corpus: Path) -> list[str]:
     """
     expected = read(corpus).files
     problems = []
+    done, total = 0, sum(entry["bytes"] for entry in expected.values())
     for name, entry in sorted(expected.items()):
         path = corpus / name
+        if progress is not None:
+            progress(done / 1e6, total / 1e6, "MB")
+        done += entry["bytes"]
         if not path.is_file():
             problems.append(f"{path}: missing")
         elif path.stat().st_size != entry["bytes"]:

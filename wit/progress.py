@@ -19,6 +19,7 @@ class Progress:
         self._start = time.monotonic()
         self._terminal = self._stream.isatty()
         self._next = self._start + _FIRST
+        self._open = False  # whether a line that will be overwritten stands on the terminal
 
     @property
     def seconds(self) -> float:
@@ -35,16 +36,23 @@ class Progress:
         if done and self.seconds >= seconds and done >= min(units, share * total):
             rate = done / self.seconds
             left = duration((total - done) / rate) if done <= total else "?"
-            line += f"{'' if unit == '%' else f', {rate:,.0f}/s'}, {left} left"
+            speed = f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
+            line += f"{'' if unit == '%' else f', {speed}'}, {left} left"
         self._print(f"{self._name:<14} {line}", temporary=True)
 
     def finish(self, text: str) -> None:
         """Print the last line of the stage."""
         self._print(f"{self._name:<14} {text}", temporary=False)
 
+    def clear(self) -> None:
+        """Leave no line that is out of date on a terminal; in a file there is nothing to do."""
+        if self._open:
+            print("\r\x1b[K", end="", file=self._stream, flush=True)
+            self._open = False
+
     def _print(self, line: str, temporary: bool) -> None:
         if self._terminal:
-            end = "" if temporary else "\n"
+            self._open, end = temporary, "" if temporary else "\n"
             print(f"\r\x1b[K{line}", end=end, file=self._stream, flush=True)
         else:
             print(line, file=self._stream, flush=True)

@@ -41,6 +41,7 @@ COMMENT ON COLUMN queries.rank IS 'place in its list, from 0';
 COMMENT ON COLUMN queries.count IS 'occurrences in what the list was made from; null when not known';
 COMMENT ON COLUMN queries.score IS 'what it was chosen by in its source, e.g. pointwise mutual information in bits; null when not known';
 COMMENT ON COLUMN queries.matched IS 'input rows whose caption holds the query';
+COMMENT ON COLUMN queries.reached IS 'those of them that the cap was applied to: neither dropped by a rule nor a duplicate';
 COMMENT ON COLUMN queries.kept IS 'pairs in the shards whose caption holds the query';
 
 COMMENT ON TABLE matches IS 'which query occurs in which caption, of all input rows';

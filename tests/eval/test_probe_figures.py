@@ -10,6 +10,7 @@ from scipy.stats import linregress
 from eval import figures, probe_figures
 from eval.results import Stored
 from eval.run import main
+from wit.charts import svg
 from wit.errors import InputError
 
 PAPER = figures.published()
@@ -29,7 +30,7 @@ def stored(tmp_path, *rows):
 
 
 def text(figure):
-    return figures.svg(figure, "test")
+    return svg(figure, "test")
 
 
 def test_nothing_to_draw_gives_no_figure(tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import duckdb
 import pytest
 
 from pipeline.catalogue import TABLES, digest, open_catalogue
+from pipeline.diagram import RELATIONS, diagram
 from wit import manifest
 from wit.errors import CorpusError
 from wit.schema import PAIRS, REASONS
@@ -44,6 +48,51 @@ def test_it_opens_from_any_folder(corpus: Path, tmp_path: Path) -> None:
         assert con.execute("SELECT count(*) FROM duckdb_views() WHERE NOT internal").fetchall() == [
             (0,)
         ]
+
+
+def test_a_program_elsewhere_reads_every_table(corpus: Path, tmp_path: Path) -> None:
+    """As a shell or a BI tool would: by its path, read-only, in another folder."""
+    script = (
+        "import duckdb, json, sys\n"
+        "con = duckdb.connect(sys.argv[1], read_only=True)\n"
+        "names = [name for (name,) in con.execute('SHOW TABLES').fetchall()]\n"
+        "print(json.dumps({n: len(con.execute(f'FROM {n} LIMIT 2').fetchall()) for n in names}))\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-I", "-c", script, str(corpus / "corpus.duckdb")],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(answer.stdout)
+    assert sorted(found) == sorted(TABLES)
+    assert all(rows for name, rows in found.items() if name != "eval_overlaps")
+
+
+def test_relations_hold(con: duckdb.DuckDBPyConnection) -> None:
+    for child, parent in RELATIONS:
+        (table, column), (other, key) = child.split("."), parent.split(".")
+        missing = con.execute(
+            f"SELECT count(*) FROM {table} AS a WHERE {column} IS NOT NULL"
+            f" AND NOT EXISTS (SELECT 1 FROM {other} AS b WHERE b.{key} = a.{column})"
+        ).fetchall()
+        assert missing == [(0,)], f"{child} -> {parent}"
+
+
+def test_the_diagram_is_current(con: duckdb.DuckDBPyConnection) -> None:
+    drawn = Path(__file__).parents[2] / "docs" / "catalogue.svg"
+    assert drawn.read_text("utf-8") == diagram(con), "run: wit sql --diagram docs/catalogue.svg"
+
+
+def test_queries_count_what_came_to_the_cap(con: duckdb.DuckDBPyConnection) -> None:
+    wrong = con.execute(
+        "SELECT count(*) FROM queries WHERE NOT (kept <= reached AND reached <= matched)"
+    ).fetchall()
+    assert wrong == [(0,)]
+    before = con.execute("SELECT sum(reached) FROM queries").fetchall()
+    counted = con.execute(
+        "SELECT count(*) FROM matches JOIN pairs USING (row)"
+        " WHERE stage IS NULL OR stage NOT IN ('30_filter', '40_dedupe')"
+    ).fetchall()
+    assert before == counted
 
 
 def test_the_numbers_agree(con: duckdb.DuckDBPyConnection, corpus: Path) -> None:

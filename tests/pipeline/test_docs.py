@@ -16,7 +16,7 @@ QUESTIONS = re.findall(r"```sql\n(.*?)```", TEXT, re.DOTALL)
 
 
 def test_there_are_questions() -> None:
-    assert len(QUESTIONS) >= 12
+    assert len(QUESTIONS) >= 20
     assert len(set(QUESTIONS)) == len(QUESTIONS)
 
 

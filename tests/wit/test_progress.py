@@ -62,6 +62,18 @@ def test_a_terminal_keeps_one_line(clock: list[float]) -> None:
     assert out.getvalue() == ("\r\x1b[K20_match       50%, 10 s left\r\x1b[K20_match       done\n")
 
 
+def test_a_line_that_is_out_of_date_goes(clock: list[float]) -> None:
+    out, file = Terminal(), io.StringIO()
+    for stream in (out, file):
+        show = Progress("verify", stream)
+        clock[0] += 10.0
+        show(1, 4, unit="shards")
+        show.clear()
+        show.clear()
+    assert out.getvalue() == "\r\x1b[Kverify         1 of 4 shards, 0.1/s, 30 s left\r\x1b[K"
+    assert file.getvalue() == "verify         1 of 4 shards, 0.1/s, 30 s left\n"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.04, "0.0 s"), (9.94, "9.9 s"), (59.4, "59 s"), (60, "1 min 00 s"), (7260, "2 h 01 min")],

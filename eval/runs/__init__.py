@@ -1,0 +1,1 @@
+"""`wit report RUN ...`: training runs as one page."""

@@ -1,0 +1,1 @@
+"""`wit report CORPUS`: a corpus as one page."""
