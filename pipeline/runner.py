@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import duckdb
 import pyarrow.parquet as pq
@@ -48,8 +48,9 @@ class Result:
 class Runner:
     """Runs stages in order on one corpus directory; keeps the results of earlier ones."""
 
-    def __init__(self, config: ShardsConfig) -> None:
-        self.config, self.corpus = config, config.corpus
+    def __init__(self, config: ShardsConfig, stream: TextIO | None = None) -> None:
+        """With `stream`, progress goes there in place of stderr."""
+        self.config, self.corpus, self._stream = config, config.corpus, stream
         self.stages = config.corpus / "stages"
         self.stages.mkdir(parents=True, exist_ok=True)
         self.results: dict[str, Result] = {}
@@ -118,7 +119,7 @@ class Runner:
         identity: dict[str, Any],
         digests: Mapping[Path, str],
     ) -> Result:
-        out, progress = self._temporary(stage, print_as), Progress(stage.name)
+        out, progress = self._temporary(stage, print_as), Progress(stage.name, self._stream)
         out.mkdir(exist_ok=True)
         context = Context(
             self.config,
