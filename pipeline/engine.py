@@ -59,12 +59,13 @@ def copy(
     named = set(re.findall(r"\$([a-z_]+)", query))
     used = {name: value for name, value in params.items() if name in named}
     wrapped = f"COPY ({query}) TO $target (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880)"
-    with _polled(con, progress):
+    with polled(con, progress):
         con.execute(wrapped, {**used, "target": str(target)})
 
 
 @contextmanager
-def _polled(con: duckdb.DuckDBPyConnection, progress: Progress | None) -> Iterator[None]:
+def polled(con: duckdb.DuckDBPyConnection, progress: Progress | None) -> Iterator[None]:
+    """Show how far the queries of a connection are while the context lasts."""
     if progress is None:
         yield
         return
