@@ -60,7 +60,7 @@ class Visit:
         """Do something that asks for pairs, and wait for the answer."""
         before = self.page.get_attribute("body", "data-found")
         act()
-        self.page.wait_for_selector(f"body:not([data-found='{before}'])")
+        self.page.wait_for_selector(f"body[data-found]:not([data-found='{before}'])")
 
     def look_for(self, text):
         self.page.fill("#q", text)
