@@ -10,6 +10,7 @@ INPUT  ?=
 # More options, e.g. SHARDS_ARGS="--balance.cap 5000" TRAIN_ARGS="--optim.lr 1e-4".
 SHARDS_ARGS ?=
 TRAIN_ARGS  ?=
+BROWSE_ARGS ?=
 # A wheel index for a chosen torch build, e.g. https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
@@ -27,7 +28,7 @@ endif
 CONFIG ?= runs/small.toml
 SETS   ?=
 
-.PHONY: help setup shards train eval stats test browser check bench clean
+.PHONY: help setup shards train eval stats browse tour test browser check bench clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets (the default)
@@ -61,6 +62,14 @@ eval: ## evaluate a trained model (RUN=, SETS=)
 
 stats: $(CORPUS)/manifest.json ## what the corpus holds and what was dropped (CORPUS=)
 	$(WIT) stats $(CORPUS)
+
+browse: $(CORPUS)/manifest.json ## a local page to search the corpus (CORPUS=, RUN=, BROWSE_ARGS=)
+	$(WIT) browse $(CORPUS) $(if $(wildcard $(RUN)/done.json),--checkpoint $(RUN)) $(BROWSE_ARGS)
+
+tour: train ## everything once: corpus, model, evaluation, both reports, and the page to look at it
+	$(WIT) report $(CORPUS)
+	$(WIT) report $(RUN)
+	$(WIT) browse $(CORPUS) --checkpoint $(RUN) --open $(BROWSE_ARGS)
 
 test: $(STAMP) ## run the tests; each half with the other half's packages blocked
 	$(TEST) tests/wit tests/pipeline --without torch,tensorboard

@@ -21,6 +21,7 @@ from wit.errors import CorpusError
 from wit.schema import REASONS, Reason
 
 NAME = "corpus.duckdb"
+INDEXES = "browse"  # folder of what `wit browse` makes of a corpus; it may go at any time
 # In the order they are made: later ones read earlier ones. The SQL of each is 95_NAME.sql.
 TABLES = (
     "pairs",

@@ -65,7 +65,7 @@ def copy(
 
 @contextmanager
 def polled(con: duckdb.DuckDBPyConnection, progress: Progress | None) -> Iterator[None]:
-    """Say how far the query is that runs meanwhile."""
+    """Show how far the queries of a connection are while the context lasts."""
     if progress is None:
         yield
         return

@@ -83,6 +83,7 @@ def _apply(corpus: Path, listed: optout.OptOuts) -> str:
             copy(con, "remove_pairs.sql", {"pairs": str(path), "removed": paths["removed"]}, new)
             new.replace(path)
     (corpus / "report.html").unlink(missing_ok=True)  # it may show what was removed
+    shutil.rmtree(corpus / catalogue.INDEXES, ignore_errors=True)  # features of what is removed
     digests = _update_catalogue(corpus)
     kept = pc.sum(pc.equal(pq.read_table(corpus / "pairs")["verdict"], "kept")).as_py() or 0
     stood = next(stage["rows_out"] for stage in before.stages if stage["name"] == "90_pairs")

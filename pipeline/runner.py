@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import duckdb
 import pyarrow.parquet as pq
@@ -48,8 +48,9 @@ class Result:
 class Runner:
     """Runs stages in order on one corpus directory; keeps the results of earlier ones."""
 
-    def __init__(self, config: ShardsConfig) -> None:
-        self.config, self.corpus = config, config.corpus
+    def __init__(self, config: ShardsConfig, stream: TextIO | None = None) -> None:
+        """With `stream`, progress goes there in place of stderr."""
+        self.config, self.corpus, self._stream = config, config.corpus, stream
         self.stages = config.corpus / "stages"
         self.stages.mkdir(parents=True, exist_ok=True)
         self.results: dict[str, Result] = {}
@@ -171,7 +172,7 @@ class Runner:
             {name: self.results[name].folder for name in stage.inputs},
             out,
             self.corpus,
-            Progress(stage.name),
+            Progress(stage.name, self._stream),
             digests,
             rows=self.results[FIRST].counts.rows_out if FIRST in self.results else 0,
             standing=_read_marker(folder).get("parts", {}),

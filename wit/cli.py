@@ -27,6 +27,7 @@ COMMANDS = {
     "merge": ("pipeline.merge", "join two corpora without duplicates", "pipeline"),
     "remove": ("pipeline.remove", "take opted-out pairs out of a finished corpus", "pipeline"),
     "sample": ("pipeline.sample.command", "write or serve the embedded sample", "pipeline"),
+    "browse": ("eval.browse.command", "look at a corpus and search it on a local page", "browse"),
     "train": ("train.command", "train a CLIP model on a corpus", "train"),
     "models": ("train.models_command", "list the models with their sizes and costs", ""),
     "runs": ("train.runs_command", "list runs, their metrics and what differs", ""),

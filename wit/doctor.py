@@ -31,6 +31,7 @@ PARTS = {
     "tensorboard": ("tensorboard", "train", "curves of a run"),
     "triton": ("triton", "triton", "wit train --compile on a GPU"),
     "wandb": ("wandb", "wandb", "logging to Weights & Biases"),
+    "faiss-cpu": ("faiss", "browse", "wit browse of more than 50,000 pairs"),
     "ray": ("ray", "ray", "wit shards --engine ray"),
     "timm": ("timm", "timm", "no command yet"),
 }

@@ -1,4 +1,4 @@
-"""A page, its pictures and its answers, on 127.0.0.1 and for one browser.
+"""A page, its pictures and its answers, on 127.0.0.1 unless told otherwise, and for one browser.
 
 The address that is printed holds a token; the first visit trades it for a cookie, and without
 the cookie nothing is served. Requests for another host (DNS rebinding) and posts from other pages
@@ -10,12 +10,14 @@ pixel cap and sent as JPEGs of our own making.
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import json
 import secrets
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -53,19 +55,50 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True  # a browser keeps its connection open
 
     def __init__(
-        self, port: int, page: str, actions: Actions, pictures: Pictures, max_pixels: int
+        self, at: tuple[str, int], page: str, actions: Actions, pictures: Pictures, max_pixels: int
     ) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+        self.bound = ipaddress.ip_address(at[0])
+        if self.bound.version == 6:
+            self.address_family = socket.AF_INET6
+        super().__init__(at, _Handler)
         names = {"/": f"{page}.html", "/page.js": f"{page}.js", "/page.css": "page.css"}
+        names |= {f"/{own.name}": own.name for own in HERE.glob(f"{page}[.-]*") if own.is_file()}
         self.files = {
             path: ((HERE / name).read_bytes(), KINDS[name.rpartition(".")[2]])
             for path, name in names.items()
         }
         self.actions, self.pictures, self.max_pixels = actions, pictures, max_pixels
         self.token = secrets.token_urlsafe(24)
-        self.lock = threading.Lock()  # actions run one after the other
-        own = self.server_address[1]
-        self.hosts = {f"127.0.0.1:{own}", f"localhost:{own}"}
+        self.port = int(self.server_address[1])
+        # browsers share cookies between the ports of a host: two pages must not share a name
+        self.cookie = f"{COOKIE}{self.port}"
+        self.lock: AbstractContextManager[Any] = threading.Lock()
+        self.most_bytes = MOST_BYTES
+
+    @property
+    def name(self) -> str:
+        """What the page is called in the address that is printed."""
+        if self.bound.is_unspecified:
+            return socket.gethostname()
+        return f"[{self.bound}]" if self.bound.version == 6 else str(self.bound)
+
+    def answers_to(self, host: str) -> bool:
+        """Whether a request's Host is this server: an address, or a name that it knows as its own.
+
+        A name that a stranger's DNS leads here (rebinding) is not.
+        """
+        try:
+            parts = urlsplit(f"//{host}")
+            name, port = parts.hostname or "", parts.port or 80
+        except ValueError:
+            return False
+        if port != self.port:
+            return False
+        try:
+            asked = ipaddress.ip_address(name)
+        except ValueError:
+            return name in ({"localhost"} if self.bound.is_loopback else _own_names())
+        return self.bound.is_unspecified or asked == self.bound
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):  # a browser may go away at any time
@@ -82,11 +115,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
-        if (self.headers.get("Host") or "").lower() not in self.server.hosts:
+        if not self.server.answers_to(self.headers.get("Host") or ""):
             self._refuse(HTTPStatus.MISDIRECTED_REQUEST)
         elif address.path == "/" and "token" in (query := parse_qs(address.query)):
             if self._is_token(query["token"][0]):
-                cookie = f"{COOKIE}={self.server.token}; HttpOnly; SameSite=Strict; Path=/"
+                cookie = (
+                    f"{self.server.cookie}={self.server.token}; HttpOnly; SameSite=Strict; Path=/"
+                )
                 self._send(HTTPStatus.SEE_OTHER, b"", "text/plain",
                            {"Location": "/", "Set-Cookie": cookie})  # fmt: skip
             else:
@@ -106,15 +141,15 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length") or ""
         origin = self.headers.get("Origin")
         action = self.server.actions.get(self.path.removeprefix("/"))
-        if (self.headers.get("Host") or "").lower() not in self.server.hosts:
+        if not self.server.answers_to(self.headers.get("Host") or ""):
             self._refuse(HTTPStatus.MISDIRECTED_REQUEST)
         elif not self._known() or (
-            origin is not None and urlsplit(origin).netloc not in self.server.hosts
+            origin is not None and not self.server.answers_to(origin.partition("://")[2])
         ):
             self._refuse(HTTPStatus.FORBIDDEN)
         elif self.headers.get("Content-Type") != "application/json":
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
-        elif not length.isascii() or not length.isdigit() or int(length) > MOST_BYTES:
+        elif not length.isascii() or not length.isdigit() or int(length) > self.server.most_bytes:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         elif action is None:
             self._refuse(HTTPStatus.NOT_FOUND)
@@ -149,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _known(self) -> bool:
         try:
-            cookie = SimpleCookie(self.headers.get("Cookie") or "").get(COOKIE)
+            cookie = SimpleCookie(self.headers.get("Cookie") or "").get(self.server.cookie)
         except CookieError:
             return False
         return cookie is not None and self._is_token(cookie.value)
@@ -173,27 +208,46 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+def _own_names() -> set[str]:
+    return {name.lower() for name in (socket.gethostname(), socket.getfqdn())}
+
+
 @contextmanager
 def serve(
-    page: str, actions: Actions, pictures: Pictures, port: int = 0, max_pixels: int = 100_000_000
+    page: str,
+    actions: Actions,
+    pictures: Pictures,
+    port: int = 0,
+    max_pixels: int = 100_000_000,
+    *,
+    host: str = "127.0.0.1",
+    most_bytes: int = MOST_BYTES,
+    one_by_one: bool = True,
 ) -> Iterator[str]:
     """Serve one page of this folder while the context lasts; yields the address to open.
 
     Args:
-        page: name of its .html and .js.
+        page: name of its .html and .js; more files whose names begin so are served too.
         port: 0 takes a free one.
+        host: address to listen on; with another than this machine's own, others can reach the page.
+        most_bytes: of a post.
+        one_by_one: actions never run at the same time.
 
     Raises:
-        InputError: the port is taken.
+        InputError: the port is taken, or the address is not this machine's.
     """
     try:
-        server = _Server(port, page, actions, pictures, max_pixels)
+        server = _Server((host, port), page, actions, pictures, max_pixels)
     except OSError as error:
-        raise InputError(f"port {port}: {error.strerror}; choose another --port") from None
+        where = f"port {port}" if host == "127.0.0.1" else f"{host} port {port}"
+        raise InputError(f"{where}: {error.strerror}; choose another --port") from None
+    server.most_bytes = most_bytes
+    if not one_by_one:
+        server.lock = nullcontext()
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="page")
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/?token={server.token}"
+        yield f"http://{server.name}:{server.port}/?token={server.token}"
     finally:
         server.shutdown()
         server.server_close()

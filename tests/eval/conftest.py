@@ -1,6 +1,7 @@
 """Evaluation sets written to temporary folders."""
 
 import io
+import json
 import tarfile
 
 import numpy as np
@@ -217,3 +218,56 @@ def evaluate(tmp_path):
         return task.evaluate(name, data, encoder, config, {})
 
     return run
+
+
+HOSTILE = {
+    "script": "<script>window.hacked = 1</script> <img src=x onerror='window.hacked = 1'> picture",
+    "turned": "a picture \u202egnp.exe\u202c of \u0635\u0648\u0631\u0629 and a \u05d1\u05d9\u05ea",
+    "long": "picture " + "m" * 5000,
+    "unbroken": "'\"><svg onload=alert(1)> picture {{7*7}} ${7*7} javascript:alert(1)",
+}
+
+
+@pytest.fixture(scope="session")
+def gallery(tmp_path_factory):
+    """A corpus of a local folder: fourteen pictures, some with captions that mean harm.
+
+    One picture stands twice, one is too small, one caption is a file name, and no query is in one.
+    """
+    from pipeline.build import build
+    from pipeline.config import ShardsConfig
+
+    folder = tmp_path_factory.mktemp("gallery")
+    rng = np.random.default_rng(0)
+    captions = [f"a picture of {what}" for what in ("a lighthouse", "two dogs", "a red boat")]
+    captions += ["a planted umbrella in a picture by the sea, a picture", *HOSTILE.values()]
+    captions += ["the same boat again, a picture", "IMG_2034.JPG", "too small a picture"]
+    captions += [
+        "nothing is asked for here",
+        "picture \u96e8\u4f1e umbrella",
+        "a picture of umbrellas",
+    ]
+    rows = []
+    for i, caption in enumerate(captions):
+        noise = Image.fromarray(rng.integers(0, 256, (5, 5, 3), np.uint8))
+        side = 20 if "small" in caption else 120
+        if "again" not in caption:  # the boat's bytes
+            noise.resize((side, side), Image.Resampling.BICUBIC).save(folder / f"p{i}.png")
+        name = "p2.png" if "again" in caption else f"p{i}.png"
+        (folder / f"q{i}.png").write_bytes((folder / name).read_bytes())
+        rows.append({"image": f"q{i}.png", "text": caption, "license": "CC0"})
+    rows.append({"image": "javascript:alert(1)//q.png", "text": "a picture that is not there"})
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    (folder / "queries.txt").write_text("picture\numbrella\nlighthouse\nthe\n")
+    text = {"languages": [], "max_chars": 6000, "min_alnum": 0.3}
+    build(
+        ShardsConfig(
+            input=[str(folder / "rows.jsonl")],
+            corpus=folder / "corpus",
+            queries=folder / "queries.txt",
+            text=text,
+            pack={"shard_size": 5},
+            engine={"threads": 1},
+        )
+    )
+    return folder / "corpus"
