@@ -31,6 +31,7 @@ COMMENT ON COLUMN pairs.sha256 IS 'sha256 of the downloaded bytes';
 COMMENT ON COLUMN pairs.phash IS '64-bit perceptual hash of the image';
 COMMENT ON COLUMN pairs.key IS 'key in the shard; null when dropped';
 COMMENT ON COLUMN pairs.shard IS 'shard file name, e.g. 00000.tar; null when dropped';
+COMMENT ON COLUMN pairs.split IS '''train'' (in shards/) or ''val'' (in val/); null when dropped';
 
 COMMENT ON TABLE queries IS 'the query list that captions are matched with';
 COMMENT ON COLUMN queries.query_id IS 'number of the query, from 0';

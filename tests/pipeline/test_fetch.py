@@ -268,7 +268,7 @@ def test_a_killed_process_is_replaced_and_its_urls_fetched(
     monkeypatch.setattr(Run, "take", take)
     ctx = context(tmp_path, web, urls)
     fetch(ctx)
-    assert len(started) == 4
+    assert len(started) >= 4  # and one more, where an image was being decoded alone
     rows = pq.read_table(ctx.out / "rows.parquet")
     assert rows["reason"].null_count == 200
 
