@@ -79,7 +79,9 @@ def _numbers(name: str, there: Sequence[str]) -> list[int]:
 
 
 def splits(path: Path) -> list[str]:
-    """The splits that a set has; none where its layout has no splits."""
+    """The splits that a set has; none where its layout has no splits, or it isn't there."""
+    if not path.exists():
+        return []
     if path.suffix.lower() == ".csv":
         return folders.splits_of_csv(path)
     return webdataset.splits(path) or folders.splits_of_folder(path)

@@ -23,7 +23,7 @@ from pipeline.sample.captions import caption, phrase
 from pipeline.sample.scenes import HELD_OUT, SEEN, Combination, Scene, diagonal, pick, render, scene
 
 SEEN_CLASSES: tuple[Combination, ...] = tuple(sorted(diagonal(3) + diagonal(4)))
-TEMPLATES = ("A {c}.", "A picture of a {c}.", "A drawing of a {c}.", "A photo of a {c}.")
+TEMPLATES = ("A {c}.", "There is a {c}.")  # how captions name one thing alone
 PICTURES = 432  # of each classification set: 36 of each class
 RETRIEVAL_PICTURES = 200
 SETS = (
