@@ -203,6 +203,8 @@ def test_serve_answers_until_it_is_stopped(home: Path, rows: list[Row]) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # a job in the background ignores SIGINT, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     assert f"{len(rows):,} rows" in process.stdout.readline()

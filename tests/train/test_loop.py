@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import random
 import shutil
 import signal
 import socket
@@ -113,22 +112,6 @@ def test_a_run_learns_and_a_finished_one_does_nothing(make_config: Make, tiny, c
     assert "finished already" in capsys.readouterr().out
     unlocked = {p: t for p, t in before.items() if p.name != ".lock"}
     assert all(path.stat().st_mtime_ns == t for path, t in unlocked.items())
-
-
-def test_killed_at_a_random_step_and_resumed_is_bitwise_equal(make_config, tmp_path) -> None:
-    steps = 50
-    whole = make_config(run=tmp_path / "whole", steps=steps)
-    assert train(whole) == 0
-    killed = make_config(run=tmp_path / "killed", steps=steps)
-    process = start(killed)
-    at = random.Random().randint(5, 30)
-    wait_for_step(process, killed.run, at)
-    process.kill()
-    process.communicate()
-    assert not (killed.run / "done.json").exists(), f"it was too quick to be killed at {at}"
-    assert train(killed) == 0
-    assert same_state(whole.run, killed.run)
-    assert curve(whole.run) == curve(killed.run)
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(make_config, tmp_path) -> None:
@@ -239,7 +222,7 @@ def test_clip_norm_bf16_batch_norm_and_mean_pooling_train(make_config: Make, tin
 
 @pytest.mark.parametrize(
     ("objective", "accumulate"),
-    [("contrastive", 1), ("contrastive", 3), ("sigmoid", 2), ("caption", 2)],
+    [("contrastive", 3), ("sigmoid", 2), ("caption", 2)],
 )
 def test_two_gloo_processes_equal_one(make_config, tmp_path, objective, accumulate: int) -> None:
     settings = {"steps": 4, "model__dropout": 0.0, "model__objective": objective}
