@@ -179,20 +179,31 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
             *([] if zero is None else [_note(matched)]),
         ),
         tables=(
-            Table(
-                CURVE,
-                ("images a class", f"{data.metric} %", "sd over draws %"),
-                (
-                    *((("zero-shot", zero.value, None),) if zero else ()),
-                    *(_row(count, found) for count in shots),
-                    (f"all, {per_class:.4g}", full_value, None),
-                ),
-            ),
+            _curve_table(data.metric, zero, found, shots, per_class, full_value),
             *([] if zero is None else [_efficiency(matched)]),
         ),
         split=data.split,
         entry=data.entry,
         main=f"{shots[-1]}-shot {data.metric}",
+    )
+
+
+def _curve_table(
+    metric: str,
+    zero: Metric | None,
+    found: Sequence[Shot],
+    shots: Sequence[int],
+    per_class: float,
+    full: float,
+) -> Table:
+    return Table(
+        CURVE,
+        ("images a class", f"{metric} %", "sd over draws %"),
+        (
+            *((("zero-shot", zero.value, None),) if zero else ()),
+            *(_row(count, found) for count in shots),
+            (f"all, {per_class:.4g}", full, None),
+        ),
     )
 
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from wit.config import Settings, load, write_json
 from wit.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from eval.robustness import Robustness
 
 COLUMNS = ("model", "set", "reference", "shifted")
 
@@ -35,9 +41,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; raises WitError for what the user can mend."""
     config = load(RobustnessConfig, argv, prog="wit eval robustness")
     import numpy as np
-    from rich.box import SIMPLE
     from rich.console import Console
-    from rich.table import Table
 
     from eval import figures, fits, results, robustness, shift_table
     from eval.report import grid
@@ -72,16 +76,7 @@ def main(argv: Sequence[str]) -> int:
             if way in metrics:
                 one = robustness.effective(line, reference, metrics[way]["value"])
                 rows.append((figures.model_of(stored), name, way, one))
-    table = Table(title="effective robustness, in per cent", title_justify="left", box=SIMPLE)
-    for column in ("model", "set", "classifier"):
-        table.add_column(column, overflow="fold")
-    for column in ("reference", "shifted", "expected", "effective", "95% of the line"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for model, name, way, one in rows:
-        shares = (one.reference, one.shifted, one.expected, one.effective)
-        band = f"{100 * one.interval.low:.1f} – {100 * one.interval.high:.1f}"
-        table.add_row(model, name, way, *(f"{100 * share:.1f}" for share in shares), band)
-    console.print(table)
+    console.print(_table(rows))
     config.out.mkdir(parents=True, exist_ok=True)
     kept = [
         {
@@ -94,6 +89,22 @@ def main(argv: Sequence[str]) -> int:
     write_json(kept, config.out / "robustness.json")
     print(f"robustness: {config.out / 'robustness.json'}")
     return 0
+
+
+def _table(rows: Sequence[tuple[str, str, str, Robustness]]) -> Table:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(title="effective robustness, in per cent", title_justify="left", box=SIMPLE)
+    for column in ("model", "set", "classifier"):
+        table.add_column(column, overflow="fold")
+    for column in ("reference", "shifted", "expected", "effective", "95% of the line"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for model, name, way, one in rows:
+        shares = (one.reference, one.shifted, one.expected, one.effective)
+        band = f"{100 * one.interval.low:.1f} – {100 * one.interval.high:.1f}"
+        table.add_row(model, name, way, *(f"{100 * share:.1f}" for share in shares), band)
+    return table
 
 
 def read_standard(path: Path) -> dict[str, list[tuple[float, float]]]:

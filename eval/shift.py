@@ -79,10 +79,7 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
         metric for name in hit for metric in _metrics(name, hit[name], samples, clips, data, config)
     ]
     subset = sorted(set(chain.from_iterable(groups)))
-    hit_M = robustness.in_subset(on_reference[NAMES], truth_M, subset)
-    n = len(hit_M)
-    interval = stats.wilson(int(hit_M.sum()), n)
-    found.append(Metric(SUBSET, float(hit_M.mean()), interval, n, 1 / len(subset)))
+    found.append(_in_subset(on_reference[NAMES], truth_M, subset))
     columns: dict[str, Any] = {"key": [sample.key for sample in samples], "label": label_N}
     columns["rank"] = probe.ranks(score[OWN], label_N)
     columns |= {f"hit, {name}": hit_N for name, hit_N in hit.items()}
@@ -94,14 +91,8 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
         "shift",
         tuple(found),
         protocol("shift", data, encoder)
-        | {
-            "reference": reference.fingerprint,
-            "reference_names": [list(names) for names in reference.names],
-            "names": [list(names) for names in data.names],
-            "templates": [list(data.templates), list(reference.templates)],
-            "groups": [list(group) for group in groups],
-            "features": f"{config.probe.features}-projection",
-        }
+        | _recipe(data, reference, groups)
+        | {"features": f"{config.probe.features}-projection"}
         | protocol_clips,
         pa.table(columns),
         bad=images.bad,
@@ -114,6 +105,23 @@ def run(data: EvalSet, encoder: Encoder, config: EvalConfig) -> Result:
         entry=data.entry,
         main=OWN,
     )
+
+
+def _recipe(data: EvalSet, reference: EvalSet, groups: Sequence[Sequence[int]]) -> dict[str, Any]:
+    return {
+        "reference": reference.fingerprint,
+        "reference_names": [list(names) for names in reference.names],
+        "names": [list(names) for names in data.names],
+        "templates": [list(data.templates), list(reference.templates)],
+        "groups": [list(group) for group in groups],
+    }
+
+
+def _in_subset(score_MC: Floats, truth_M: NDArray[np.int64], subset: list[int]) -> Metric:
+    """Accuracy on the reference, among the classes that the set has."""
+    hit_M = robustness.in_subset(score_MC, truth_M, subset)
+    interval = stats.wilson(int(hit_M.sum()), len(hit_M))
+    return Metric(SUBSET, float(hit_M.mean()), interval, len(hit_M), 1 / len(subset))
 
 
 def zero_shot_classifier(data: EvalSet, encoder: Encoder) -> Features:

@@ -7,29 +7,12 @@ import pytest
 
 from wit.report_command import main
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which(
-    "google-chrome"
-)  # fmt: skip
 HARM = (
     "<script>document.title='broken'</script>",
     '"><img src=x onerror="document.title=\'broken\'">',
     "innocent \u202egpj.exe",
     "m" * 5000,
 )
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Debian's Chromium, driven by playwright."""
-    if CHROMIUM is None:
-        pytest.skip("needs a browser: `make browser` installs chromium")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: make browser")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,14 @@ class Run:
         """Whether the model has logits with a scale."""
         return hasattr(self.model, "logit_scale")
 
+    def row(self, epoch: float, accuracy: float, rate: float) -> dict[str, float]:
+        """What metrics.jsonl says of the last step."""
+        row = {"step": self.step, "epoch": epoch, "loss": self.loss, "accuracy": accuracy}
+        row |= {"lr": rate, "grad_norm": self.norm, "skipped": self.guard.skipped}
+        if self.contrastive:
+            row["scale"] = self.model.logit_scale.exp().item()
+        return row
+
     def to_training(self) -> None:
         """Training mode, but for a tower that is locked."""
         self.net.train()
@@ -174,19 +182,8 @@ def run_steps(
                 run.step += 1
 
             if run.step % config.loop.log_every == 0 or run.step == run.steps:
-                row = {
-                    "step": run.step,
-                    "epoch": run.step / loader.steps_per_epoch,
-                    "loss": run.loss,
-                    "accuracy": here.mean(outcome.accuracy()),
-                    "lr": rate,
-                    "grad_norm": run.norm,
-                    "skipped": run.guard.skipped,
-                    **meter.row(),
-                }
-                if run.contrastive:
-                    row["scale"] = run.model.logit_scale.exp().item()
-                log.row(row)
+                epoch, accuracy = run.step / loader.steps_per_epoch, here.mean(outcome.accuracy())
+                log.row({**run.row(epoch, accuracy, rate), **meter.row()})
 
             found: dict[str, float] = {}
             if validation.due(run.step, run.steps):

@@ -3,7 +3,6 @@
 import http.client
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,10 +19,6 @@ from eval.pages.server import serve
 from eval.run import main
 from eval.sets import open_set
 from wit.errors import InputError
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which(
-    "google-chrome"
-)  # fmt: skip
 
 
 @pytest.fixture
@@ -213,20 +208,6 @@ def test_people_beside_a_model(data, split_set, run, tmp_path, capsys):
         main(["report", str(run), f"--human={out / 'study.json'}", f"--out={page}"])
     with pytest.raises(InputError, match="can't be read"):
         main([*arguments, "--model=none.parquet"])
-
-
-@pytest.fixture
-def browser():
-    """Debian's Chromium, driven by playwright."""
-    if CHROMIUM is None:
-        pytest.skip("needs a browser: `make browser` installs chromium")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: make browser")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield opened
-        opened.close()
 
 
 def test_a_study_in_a_real_browser(browser, split_set, tmp_path, capsys):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,10 +22,6 @@ from eval.overlap_labels import Labelling
 from eval.run import main
 from eval.sets import open_set
 from wit.errors import InputError
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which(
-    "google-chrome"
-)  # fmt: skip
 
 
 def test_all_overlap_and_clean_by_hand():
@@ -204,24 +199,15 @@ def test_labels_survive_and_give_a_threshold(split_set, pairs, corpus, tmp_path)
         Labelling(unknown, data, corpus, tmp_path, thresholds, 18, 0)
 
 
-def test_pairs_are_labelled_in_a_real_browser(split_set, pairs, corpus, tmp_path):
-    if CHROMIUM is None:
-        pytest.skip("needs a browser: `make browser` installs chromium")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: make browser")
+def test_pairs_are_labelled_in_a_real_browser(browser, split_set, pairs, corpus, tmp_path):
     out = tmp_path / "labels"
     command = [sys.executable, "-m", "wit.cli", "eval", "overlap", f"--overlaps={pairs}",
                "--label=walls", f"--set={split_set}", f"--corpus={corpus}", "--pairs=10",
                f"--out={out}", f"--thresholds={out / 'thresholds.json'}"]  # fmt: skip
-    with (
-        sync_api.sync_playwright() as playwright,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
-        ) as server,
-    ):
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as server:
         try:
-            browser = playwright.chromium.launch(
-                executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-            )
             page = browser.new_page()
             page.goto(server.stdout.readline().removeprefix("open ").strip())
             page.wait_for_selector("body[data-question]")
@@ -235,7 +221,7 @@ def test_pairs_are_labelled_in_a_real_browser(split_set, pairs, corpus, tmp_path
                     page.click("#same")
                 page.wait_for_selector(f"body:not([data-question='{before}'])")
             result = page.inner_text("#result")
-            browser.close()
+            page.close()
         finally:
             server.send_signal(signal.SIGKILL)
     assert re.match(r"Threshold 0\.[29], from 10 pairs: precision \d+%", result)

@@ -20,8 +20,11 @@ import torch
 
 from train import checkpoint
 from train.config import TrainConfig
+from train.dist import World
 from train.loop import train
+from train.parallel import refuse_what_needs_whole_weights
 from wit.config import as_json
+from wit.errors import ConfigError
 
 RESNET = {
     "tower": "resnet",
@@ -180,3 +183,23 @@ def test_a_rank_that_is_killed_costs_the_steps_since_the_last_checkpoint(
     assert len(sittings) == 2
     assert ", step 0 of" in sittings[0]
     assert ", step 0 of" not in sittings[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"compile": "blocks"}, "compile = blocks"),
+        ({"precision": "fp16"}, "precision = fp16"),
+        ({"optim": {"ema": 0.9}}, "optim.ema = 0.9"),
+        ({"optim": {"layer_decay": 0.5}}, "optim.layer_decay = 0.5"),
+        ({"validation": {"corpus": "held-out"}}, "validation needs whole weights"),
+    ],
+)
+def test_what_shards_do_not_serve_is_refused(
+    make_config: Callable[..., TrainConfig], changes: dict[str, Any], words: str
+) -> None:
+    two = World(0, 2, torch.device("cpu"))
+    with pytest.raises(ConfigError, match=words):
+        refuse_what_needs_whole_weights(make_config(parallel="fsdp", **changes), two)
+    refuse_what_needs_whole_weights(make_config(**changes), two)
+    refuse_what_needs_whole_weights(make_config(parallel="fsdp"), two)

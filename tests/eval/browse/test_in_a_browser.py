@@ -9,24 +9,6 @@ import pytest
 from eval.browse.command import BrowseConfig, served
 from pipeline.remove import main as remove_main
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which(
-    "google-chrome"
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Debian's Chromium, driven by playwright."""
-    if CHROMIUM is None:
-        pytest.skip("needs a browser: `make browser` installs chromium")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: make browser")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield opened
-        opened.close()
-
 
 @pytest.fixture(scope="module")
 def site(browser, gallery, make_run, tmp_path_factory):
