@@ -14,13 +14,13 @@ import tarfile
 from pathlib import Path
 
 import matplotlib
-import matplotlib.figure
 import pyarrow.parquet as pq
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from eval import results
-from eval.figures import SERIES, STYLE
+from wit.charts import MUTED, SERIES, style
 from wit.errors import InputError, WitError
 
 OBJECTIVES = {
@@ -75,14 +75,14 @@ def plot(out: Path) -> None:
     table = Table(title="zero-shot accuracy after so many pictures", title_justify="left")
     for column in ("set", "objective", "pictures", "accuracy"):
         table.add_column(column)
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "efficiency"}):
-        figure = matplotlib.figure.Figure(figsize=(4.2 * len(sets), 3.2), layout="constrained")
+    with style(), matplotlib.rc_context({"svg.hashsalt": "efficiency"}):
+        figure = Figure(figsize=(4.2 * len(sets), 3.2), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
             for (run, found), colour in zip(runs.items(), SERIES, strict=False):
                 seen, value, low, high, chance = zip(*found[name], strict=True)
                 axes.plot(seen, value, "o-", ms=3, lw=1.4, color=colour, label=OBJECTIVES[run])
                 axes.fill_between(seen, low, high, color=colour, alpha=0.15, lw=0)
-                axes.axhline(chance[0], color="#707070", lw=0.8, ls=":")
+                axes.axhline(chance[0], color=MUTED, lw=0.8, ls=":")
                 for pictures, share in zip(seen, value, strict=True):
                     table.add_row(name, OBJECTIVES[run], f"{pictures:,}", f"{share:.1%}")
             axes.set(title=name, xlabel="pictures seen in training", ylim=(0, 1))

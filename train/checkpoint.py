@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import pickle
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import torch
@@ -63,12 +64,16 @@ def save(run: Path, step: int, state: State, keep: int, score: Score | None = No
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{step:08d}.pt"
     temporary = path.with_suffix(".pt.tmp")
-    with temporary.open("w+b") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with temporary.open("w+b") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # a full disk would stay full
+        raise
     temporary.replace(path)
     mark = {"step": step, "file": path.name, "bytes": path.stat().st_size, "sha256": digest}
     if score is not None:
@@ -76,14 +81,17 @@ def save(run: Path, step: int, state: State, keep: int, score: Score | None = No
     write_json(mark, path.with_suffix(".json"))
     write_json({"step": step, "checkpoint": f"checkpoints/{path.name}"}, run / "latest.json")
     kept = [mark for mark in marks(run) if mark.stem <= path.stem]
-    best = min((mark for mark in kept if _score(mark)), key=_rank, default=None)
+    best = _best(kept)
     if best is not None and (score is not None or best.stem == path.stem):
         about = {"checkpoint": f"checkpoints/{best.stem}.pt"}
         write_json(json.loads(best.read_text("utf-8")) | about, run / "best.json")
     stay = {*kept[:keep], *([best] if best is not None else [])}
     for old in set(marks(run)) - stay:  # later steps are damaged ones that were passed over
         old.unlink()  # the mark first: a file without one is no checkpoint
-        old.with_suffix(".pt").unlink(missing_ok=True)
+    names = {mark.stem for mark in stay}
+    for left in folder.glob("step_*.pt*"):  # also what a kill left without a mark
+        if left.name.partition(".")[0] not in names:
+            left.unlink()
     return path
 
 
@@ -95,10 +103,15 @@ def _score(mark: Path) -> Score | None:
         return None  # without a metric, or damaged
 
 
-def _rank(mark: Path) -> tuple[float, str]:
-    score = _score(mark)
-    assert score is not None
-    return score.rank, mark.stem
+def _best(kept: list[Path]) -> Path | None:
+    """The best of the marks, by the metric of the newest score; NaN is never it."""
+    scored = [(mark, score) for mark in kept if (score := _score(mark))]
+    ranks = {
+        mark: (score.rank, mark.stem)
+        for mark, score in scored
+        if score.metric == scored[0][1].metric and math.isfinite(score.value)
+    }
+    return min(ranks, key=lambda mark: ranks[mark], default=None)
 
 
 class Writer:
@@ -110,39 +123,30 @@ class Writer:
 
     def __init__(self, run: Path, keep: int) -> None:
         self._run, self._keep = run, keep
-        self._thread: Thread | None = None
-        self._error: Exception | None = None
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._last: Future[Path] | None = None
 
     def save(self, step: int, state: State, score: Score | None = None) -> None:
         """Raises what the one before raised: a full disk, say."""
         self.wait()
-        copy = _on_host(state)
-
-        def write() -> None:
-            try:
-                save(self._run, step, copy, self._keep, score)
-            except (OSError, RuntimeError) as error:  # RuntimeError is torch's for a full disk
-                self._error = error
-
-        self._thread = Thread(target=write, name="checkpoint")
-        self._thread.start()
+        self._last = self._thread.submit(save, self._run, step, _on_host(state), self._keep, score)
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if error[0] is None:
+        self._thread.shutdown()
+        if error[0] is None:  # else what went wrong first is what is told
             self.wait()
-        elif self._thread is not None:
-            self._thread.join()  # what went wrong first is what is told
 
     def wait(self) -> None:
         """Until all is written."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        if self._error is not None:
-            error, self._error = self._error, None
+        last, self._last = self._last, None
+        if last is None:
+            return
+        try:
+            last.result()
+        except (OSError, RuntimeError) as error:  # RuntimeError is torch's for a full disk
             first = str(error).splitlines()[0]
             raise CheckpointError(
                 f"{self._run}: a checkpoint can't be written: {first}; make room and run the same"

@@ -131,7 +131,8 @@ class GuardConfig(Section):
     stuck_seconds: float = Field(default=300.0, gt=0)
     """Without progress for so long, a process says what it waits for and what the others do."""
     give_up_seconds: float = Field(default=0.0, ge=0)
-    """Without progress for so long, a process ends, so that torchrun starts anew; 0: never."""
+    """So long in one step, or without data, and a process ends, so that torchrun starts anew; 0:
+    never."""
 
 
 class ValidationConfig(Section):
@@ -259,7 +260,7 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     # samples are compared by their digest; checkpointing computes the same twice; processes may
     # be many or few
     outside = {"corpus", "run", "device", "loop", "validation", "gradient_checkpointing"}
-    outside |= {"parallel", "guard.stuck_seconds", "guard.give_up_seconds"}
+    outside |= {"parallel", "guard.skips", "guard.stuck_seconds", "guard.give_up_seconds"}
     outside |= {"data.select", "data.workers", "data.prefetch", "data.cache_mb", "data.max_bad"}
     outside |= {"data.connections", "data.shard_cache", "data.shard_cache_gb"}
     flat: dict[str, Any] = {}

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from train.config import GuardConfig
 from train.dist import World
+from train.rundir import cut_back
 from wit.errors import WitError
 
 MEMORY = 0.98  # of the running mean and variance of the loss: about fifty steps
@@ -98,7 +99,8 @@ class Guard:
                 raise NonFiniteLoss(
                     f"{self._run}: the loss is {loss} and its gradient {norm} at step {step}, for"
                     f" {self._row} steps in a row; their samples are in {self._path.name}, and the"
-                    " last checkpoint is from before: lower optim.lr or set optim.clip_norm"
+                    " last checkpoint is from before: raise guard.skips, or train another --run"
+                    " with a lower optim.lr or with optim.clip_norm"
                 )
             self._row = self._seen = 0  # not a spike but a new level: measured anew
         return False
@@ -114,6 +116,11 @@ class Guard:
         gap = loss - self._mean
         self._mean += (1 - keep) * gap
         self._variance = keep * (self._variance + (1 - keep) * gap * gap)
+
+    def resume(self, step: int) -> None:
+        """Forget what was left out after `step`: those steps come again."""
+        if self._path.is_file():
+            cut_back(self._path, step)
 
     def state_dict(self) -> dict[str, Any]:
         names = ("skipped", "_row", "_seen", "_mean", "_variance")

@@ -6,11 +6,11 @@ import importlib
 import json
 import math
 import sys
-from pathlib import Path
 from typing import Any
 
 from train.config import TrainConfig
 from train.live import Live, line
+from train.rundir import cut_back, lines_of
 from wit.errors import MissingExtra, SampleError
 
 Row = dict[str, float]
@@ -26,7 +26,7 @@ class Log:
         self._config, self._main = config, rank == 0
         name = f"bad_samples.rank{rank}.jsonl" if rank else "bad_samples.jsonl"
         self._bad = config.run / name
-        self._known_bad = set(_lines(self._bad))
+        self._known_bad = set(lines_of(self._bad))
         self._board: Any = None
         self._wandb: Any = None
         self._live: Live | None = None
@@ -38,11 +38,7 @@ class Log:
         if not self._main:
             return
         config = self._config
-        path = config.run / "metrics.jsonl"
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= start]
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("".join(line + "\n" for line in kept), "utf-8")
-        temporary.replace(path)
+        cut_back(config.run / "metrics.jsonl", start)
         if config.loop.live and sys.stdout.isatty():
             self._live = Live(str(config.run))
         if config.loop.tensorboard:
@@ -75,7 +71,7 @@ class Log:
     def bad_samples(self) -> int:
         """How many different samples all processes have noted, over all sittings of the run."""
         files = self._config.run.glob("bad_samples*.jsonl")
-        return len({line for file in files for line in _lines(file)})
+        return len({line for file in files for line in lines_of(file)})
 
     def row(self, row: Row) -> None:
         """A progress line; keys as in metrics.jsonl. Numbers that aren't finite are left out."""
@@ -123,11 +119,3 @@ def _import(module: str, package: str, extra: str) -> Any:
         if error.name != package:
             raise
         raise MissingExtra(package, extra) from None
-
-
-def _lines(path: Path) -> list[str]:
-    """Whole lines of a file that a crash may have cut short; none if it isn't there."""
-    if not path.is_file():
-        return []
-    text = path.read_text("utf-8")
-    return text[: text.rfind("\n") + 1].splitlines()

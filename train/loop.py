@@ -317,6 +317,7 @@ def resume(config: TrainConfig, run: Run, log: Log, meter: Meter) -> None:
     parallel.load_optimizer(run.optimizer, state["optimizer"])
     run.numbers.load_state_dict(state.get("numbers", {}))
     run.guard.load_state_dict(state.get("guard", {}))
+    run.guard.resume(state["step"])
     if run.ema is not None:
         run.ema.model.load_state_dict(state["ema"])
     run.step, run.loss, meter.seconds = state["step"], state["loss"], state["seconds"]

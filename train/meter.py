@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,6 +82,6 @@ def _known_peak(device: torch.device) -> float:
     """Dense 16-bit operations a second, as the maker states them; 0 where it isn't known."""
     if device.type != "cuda":
         return 0.0
-    name = torch.cuda.get_device_name(device)
-    known = (card.flops for title, card in CARDS.items() if title.partition("-")[0] in name)
+    words = re.split(r"\W+", torch.cuda.get_device_name(device))  # an A100 is no A10
+    known = (card.flops for title, card in CARDS.items() if title.partition("-")[0] in words)
     return next(known, 0.0)

@@ -48,6 +48,8 @@ def _below_top(name: str, model: nn.Module) -> int:
     """
     tower: Any = model.visual if name.startswith("visual.") else model
     own = name.removeprefix("visual.")
+    if own.startswith(AFTER_BLOCKS):
+        return 0
     if hasattr(tower, "layer1"):
         blocks, found = 4, re.match(r"layer(\d)\.", own)
         at = int(found[1]) - 1 if found else -1
@@ -56,7 +58,7 @@ def _below_top(name: str, model: nn.Module) -> int:
         at = int(found[1]) if found else -1
     if found:
         return blocks - at
-    return 0 if own.startswith(AFTER_BLOCKS) else blocks + 1
+    return blocks + 1
 
 
 def adamw(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:

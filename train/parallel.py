@@ -40,7 +40,7 @@ def refuse_what_needs_whole_weights(config: TrainConfig, here: World) -> None:
     }
     for setting, is_asked in asked.items():
         if is_asked:
-            raise ConfigError(f"{setting} needs whole weights: leave it out, or parallel = fsdp")
+            raise ConfigError(f"{setting} needs whole weights, which parallel = fsdp cuts: use ddp")
 
 
 def spread(model: CLIP, how: Parallel, here: World) -> nn.Module:

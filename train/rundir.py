@@ -71,3 +71,19 @@ def sigterm() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def lines_of(path: Path) -> list[str]:
+    """Whole lines of a file that a crash may have cut short; none if it isn't there."""
+    if not path.is_file():
+        return []
+    text = path.read_text("utf-8")
+    return text[: text.rfind("\n") + 1].splitlines()
+
+
+def cut_back(path: Path, step: int) -> None:
+    """Drop the lines of a JSONL file that are of later steps, which are done again."""
+    kept = [line for line in lines_of(path) if json.loads(line)["step"] <= step]
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("".join(line + "\n" for line in kept), "utf-8")
+    temporary.replace(path)

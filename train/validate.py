@@ -183,8 +183,8 @@ class Validation:
 def recall(image_nE: Tensor, text_nE: Tensor, group_n2: Tensor, world: World) -> dict[str, float]:
     """Share of pictures that find a caption of theirs among the first k of all, and the reverse.
 
-    A caption belongs to a picture if any pair of the set joins one equal to it with one equal to
-    the picture: of five captions of a photograph, each is right. Ties count against the model.
+    A row is right for another if their pictures or their captions are equal: of five captions of a
+    photograph, each is right. Ties count against the model.
 
     Args:
         image_nE, text_nE: of unit length, in fp32.

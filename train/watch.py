@@ -22,6 +22,7 @@ from train.dist import World
 from wit.progress import duration
 
 STUCK = 75  # exit code: a temporary failure (sysexits.h); torchrun starts such a run anew
+ENDS = ("data", "step")  # what may end a process; all else may honestly take long
 DOING = {
     "start": "starts",
     "data": "waits for its own data",
@@ -45,7 +46,7 @@ class Watch:
         """
         Args:
             seconds: without progress before anything is said; it is said again each time as long.
-            give_up: seconds without progress after which the process ends; 0: never.
+            give_up: seconds in a step or without data after which the process ends; 0: never.
         """
         self._folder, self._world = run / "beats", world
         self._seconds, self._give_up = seconds, give_up
@@ -86,7 +87,7 @@ class Watch:
             elif stuck - said >= self._seconds:
                 said = stuck
                 self._say(self.report(stuck))
-            if self._give_up and stuck > self._give_up and self._phase != "start":
+            if self._give_up and stuck > self._give_up and self._phase in ENDS:
                 self._stop(stuck)
 
     def report(self, stuck: float) -> str:

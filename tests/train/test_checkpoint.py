@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,24 @@ def test_what_the_writer_can_not_write_is_told(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"can't be written: .*; make room"):
         writer.wait()
     writer.wait()  # it was told
+
+
+def test_the_best_is_of_one_metric_and_never_nan(tmp_path: Path) -> None:
+    scores = [("val/top1", 0.5), ("val/loss", 2.0), ("val/loss", math.nan), ("val/loss", 3.0)]
+    for step, score in enumerate(scores):
+        checkpoint.save(tmp_path, step, {"step": step}, 9, checkpoint.Score(*score))
+    about = json.loads((tmp_path / "best.json").read_text())
+    assert (about["step"], about["metric"]) == (1, "val/loss")
+
+
+def test_what_a_kill_left_is_cleared_away(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 1, {"step": 1}, 2)
+    folder = tmp_path / "checkpoints"
+    for name in ("step_00000002.pt.tmp", "step_00000003.pt"):
+        (folder / name).write_bytes(b"half")
+    checkpoint.save(tmp_path, 4, {"step": 4}, 2)
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [f"step_0000000{n}.{kind}" for n in (1, 4) for kind in ("json", "pt")]
 
 
 @pytest.mark.parametrize(("metric", "best"), [("val/loss", 2), ("val/top1", 4)])

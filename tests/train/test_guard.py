@@ -58,6 +58,9 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_written_down(make_conf
     rows = [json.loads(line) for line in (config.run / "skipped.jsonl").read_text().splitlines()]
     assert [row["why"] for row in rows] == ["not finite"] * 3
     assert rows[0]["keys"] == ["tar: 3", "tar: 1", "tar: 4", "tar: 7"]
+    run.guard.resume(rows[0]["step"])
+    left = (config.run / "skipped.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in left] == [r for r in rows if r["step"] == rows[0]["step"]]
 
 
 def test_a_spike_is_left_out_and_a_new_level_is_accepted(tmp_path: Path) -> None:

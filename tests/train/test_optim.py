@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from train.config import ModelConfig, OptimConfig
 from train.model.clip import CLIP
+from train.model.predictive import new_model
 from train.optim import adamw, clip_scale, learning_rate, parameter_groups, set_rate
 
 
@@ -105,3 +106,11 @@ def test_the_rate_of_a_group_is_its_factor_times_the_rate(tiny: dict[str, Any]) 
     }
     plain = adamw(CLIP(ModelConfig(**tiny), 100), OptimConfig())
     assert len(plain.param_groups) == 2
+
+
+@pytest.mark.parametrize("objective", ["bag_of_words", "caption", "sigmoid"])
+def test_layer_decay_knows_every_objective(tiny: dict[str, Any], objective: str) -> None:
+    model = new_model(ModelConfig(**tiny, objective=objective), 100, 0.07, -10.0)
+    groups = parameter_groups(model, 0.1, 0.5)
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    assert {group["factor"] for group in groups} >= {1.0, 0.5}
