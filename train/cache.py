@@ -55,7 +55,7 @@ class ShardCache:
 
     def _fetch(self, path: Path, fetch: Callable[[Path], None]) -> None:
         path.parent.mkdir(exist_ok=True)
-        with _locked(path.parent / ".lock"):
+        with locked(path.parent / ".lock"):
             if path.is_file():
                 return
             temporary = path.with_name(f"{path.name}.tmp")  # of a killed try: overwritten
@@ -63,7 +63,7 @@ class ShardCache:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
-        with _locked(self._folder / ".lock"):
+        with locked(self._folder / ".lock"):
             self._drop(path)
 
     def _drop(self, keep: Path) -> None:
@@ -83,7 +83,9 @@ class ShardCache:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time is inside, of all that name this file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

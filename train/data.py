@@ -82,9 +82,9 @@ class Samples:
 
     def get(self, i: int) -> Sample:
         """Raises SampleError when the picture can't be decoded or the caption can't be read."""
+        ahead = self._ahead.pop(i, None)
         if (kept := self._kept.get(i)) is not None:
             return kept
-        ahead = self._ahead.pop(i, None)
         raw = ahead.result() if ahead else self._pairs.read(i)
         try:
             picture = image.load(raw.image, self._config.max_pixels, self._min_side).image

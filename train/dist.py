@@ -138,6 +138,12 @@ class World:
             torch_dist.all_reduce(x)
         return x
 
+    def share_buffers(self, module: nn.Module) -> None:
+        """All processes take the main one's buffers (running statistics), in place."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                torch_dist.broadcast(buffer, 0)
+
     def logsumexp(self, x_N: Tensor) -> Tensor:
         """log of the sum over processes of exp(x)."""
         if self.size == 1:

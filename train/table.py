@@ -7,13 +7,12 @@ not by its samples, and all processes of a machine share the pages. Its .json is
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from train.cache import locked
 from wit.config import fingerprint, write_json
 from wit.index_cache import cache_folder
 
@@ -111,7 +111,7 @@ def open_table(batches: Batches, identity: Sequence[Any], wanted: Any) -> Table:
     chosen = None if wanted is None else hashlib.sha256("\n".join(wanted.to_pylist()).encode())
     name = fingerprint([VERSION, *identity, chosen and chosen.hexdigest()])
     folder = cache_folder().with_name("tables")
-    with suppress(OSError), _alone(folder / f"{name}.lock"):
+    with suppress(OSError), locked(folder / f"{name}.lock"):
         path = folder / f"{name}.arrow"
         if not path.with_suffix(".json").is_file():
             _write(batches, wanted, path)
@@ -150,6 +150,8 @@ def _write(batches: Batches, wanted: Any, path: Path) -> None:
                 digest.update(lines.encode())
             sizes = np.stack([rows["size"].to_numpy(), rows["text_size"].to_numpy()], axis=1)
             digests[2].update(np.ascontiguousarray(sizes, "<i8").tobytes())
+    with temporary.open("rb") as whole_file:
+        os.fsync(whole_file.fileno())
     temporary.replace(path)
     whole = hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
     about = {"files": list(numbers), "ends": ends.tolist(), "digest": whole}
@@ -172,12 +174,3 @@ def _chosen(rows: pa.Table, wanted: Any) -> pa.Table:
         return rows
     name = "key" if rows["uid"].null_count == rows.num_rows else "uid"
     return rows.filter(pc.is_in(rows[name], value_set=wanted))
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Other processes of this machine wait until the first has made the table."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

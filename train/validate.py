@@ -86,6 +86,7 @@ class Validation:
         chosen = model if self._config.validation.ema else trained
         was = chosen.training
         chosen.eval()
+        self._world.share_buffers(chosen)  # each process has running statistics of its own share
         found: dict[str, float] = {}
         if self._pairs is not None:
             found |= self._on_pairs(chosen, self._pairs)

@@ -80,6 +80,10 @@ def process(rank: int, folder: Path) -> None:
         torch_dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
         world = World(rank, size, torch.device("cpu"))
         rows = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
+        norm = nn.BatchNorm1d(2)
+        norm.running_mean.fill_(rank + 1)
+        world.share_buffers(norm)
+        assert norm.running_mean.tolist() == [1, 1]
         results = {}
         for dtype in (torch.double, torch.float32):
             features, group = whole_batch(sum(counts), dtype)
