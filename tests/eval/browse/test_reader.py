@@ -138,9 +138,18 @@ def test_sql_reads_and_does_nothing_else(reader, looked_at, tmp_path):
     assert len(reader.sql("DESCRIBE pairs", 100)["rows"]) == len(reader.columns)
     big = reader.sql("SELECT rank, [1, 2], {'a': 1.5}, 'nan'::DOUBLE FROM pairs LIMIT 1", 1)
     assert json.dumps(big)  # every value is one of JSON's
-    before = (looked_at / "corpus.duckdb").read_bytes()
-    written = tmp_path / "out"
+    catalogue = looked_at / "corpus.duckdb"
+    before, written = catalogue.read_bytes(), tmp_path / "out"
+    names, plain = sorted(looked_at.iterdir()), "FORMAT csv, USE_TMP_FILE false"
     for query in (
+        f"COPY (SELECT 42) TO '{catalogue}.wal' ({plain})",
+        f"EXPLAIN ANALYZE COPY (SELECT 42) TO '{catalogue}.wal' ({plain})",
+        f"COPY (SELECT 42) TO '{catalogue}' ({plain})",
+        f"EXPLAIN ANALYZE COPY (SELECT 42) TO '{catalogue}' ({plain})",
+        "EXPLAIN ANALYZE CREATE TEMP TABLE x AS SELECT 1",
+        "EXPLAIN ANALYZE DROP TABLE pairs",
+        "EXPLAIN SELECT 1",
+        "DROP TABLE pairs",
         "DELETE FROM pairs",
         "UPDATE pairs SET text = ''",
         "CREATE TABLE x AS SELECT 1",
@@ -168,7 +177,8 @@ def test_sql_reads_and_does_nothing_else(reader, looked_at, tmp_path):
             reader.sql(query, 10)
         assert "\n" not in str(caught.value)
     assert not written.exists()
-    assert (looked_at / "corpus.duckdb").read_bytes() == before
+    assert sorted(looked_at.iterdir()) == names
+    assert catalogue.read_bytes() == before
 
 
 def test_sql_that_takes_too_long_or_too_much_is_stopped(looked_at):
