@@ -165,15 +165,13 @@ def _samples(what: Target, reader: Reader, pictures: Pictures) -> list[Item]:
     """The pairs in the shards, in the order of their keys, as `wit embed` takes them."""
     found = []
     for line in reader.rows("browse_samples.sql"):
-        i = pictures.place(line["key"])
-        if i is None:
+        place = pictures.where(line["key"])
+        if place is None:
             continue
-        file = pictures.folder / pictures.shards[pictures.shard_N[i]]
         if what == "captions":
-            found.append(Item(line["key"], file, text=line["text"]))
+            found.append(Item(line["key"], place[0], text=line["text"]))
         else:
-            place = int(pictures.offset_N[i]), int(pictures.size_N[i])
-            found.append(Item(line["key"], file, *place))
+            found.append(Item(line["key"], *place))
     return found
 
 

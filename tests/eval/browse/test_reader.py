@@ -103,10 +103,16 @@ def test_filters(reader, rows, column, op, value, holds):
 
 def test_filters_by_query_and_order(reader, rows, looked_at):
     with duckdb.connect(str(looked_at / "corpus.duckdb"), read_only=True) as con:
+        query, words = con.execute("""SELECT query, words FROM queries
+            ORDER BY matched DESC, query LIMIT 1""").fetchall()[0]
         expected = con.execute("""SELECT row FROM matches JOIN queries USING (query_id)
-            WHERE query = 'red circle' ORDER BY row""").fetchall()
-    asked = [{"column": "query", "op": "is", "value": "red circle"}]
-    assert reader.find("", asked, ["row"], 10_000, 0)[0] == [row for (row,) in expected]
+            WHERE query = ? ORDER BY row""", [query]).fetchall()  # fmt: skip
+    asked = [{"column": "query", "op": "is", "value": query}]
+    assert reader.find("", asked, ["row"], 10_000, 0)[0] == [row for (row,) in expected] != []
+    worded, total = reader.find(words, asked, [], 10_000, 0)  # now more tables have rows
+    assert (set(worded), total) == ({row for (row,) in expected}, len(expected))
+    overlaps = [{"column": "eval_overlap", "op": "is", "value": "a set"}]
+    assert reader.find(words, overlaps, [], 10, 0) == ([], 0)
     widths = [rows[row]["width"] for row in reader.find("", KEPT, ["-width"], 50, 0)[0]]
     assert widths == sorted(widths, reverse=True)
 
