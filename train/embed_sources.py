@@ -56,8 +56,9 @@ def items(path: Path, what: What | None, column: str | None) -> tuple[list[Item]
     """Every picture or caption of an input, in a fixed order.
 
     Args:
-        path: a corpus (held-out pairs follow the others), a folder of tars or one tar; a folder of pictures, or one picture; a file of
-            captions (.txt, one a line; .parquet, .csv, .tsv, .jsonl).
+        path: a corpus (held-out pairs follow the others), a folder of tars or one tar; a folder of
+            pictures, or one picture; a file of captions (.txt, one a line; .parquet, .csv, .tsv,
+            .jsonl).
         what: of tars; None: their pictures.
         column: of captions in a table; None: the first of `COLUMNS` that is there.
 

@@ -31,9 +31,7 @@ class Pictures:
         _, first_S = np.unique(shard_N, return_index=True)
         places = zip(folder_N[first_S], names.dictionary.to_pylist(), strict=True)
         # The name of a file comes from an index alone, and must be one of its folder's.
-        self._files = [
-            folders[i] / name if Path(name).name == name else None for i, name in places
-        ]
+        self._files = [folders[i] / name if Path(name).name == name else None for i, name in places]
         self.shard_N = shard_N[order_N]
         self.offset_N = index["offset"].to_numpy()[order_N]
         self.size_N = index["size"].to_numpy()[order_N]
@@ -51,7 +49,8 @@ class Pictures:
         return None if file is None else (file, int(self.offset_N[i]), int(self.size_N[i]))
 
     def read(self, key: str) -> bytes | None:
-        """The encoded picture; None where there is no such key, or it isn't where the index says."""
+        """The encoded picture; None where there is no such key, or it isn't where the index
+        says."""
         place = self.where(key)
         if place is None:
             return None

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from eval.browse import search
 from pipeline.catalogue import NAME, open_catalogue
 from pipeline.engine import sql_text
+from pipeline.overlaps import in_words
 from wit.errors import InputError
 
 PROVENANCE = "provenance.parquet"
@@ -138,12 +139,15 @@ class Reader:
         kept = self.rows("browse_pair_kept.sql", {"row": row})
         if kept and kept[0]["phash"] is not None and pair["phash"] is not None:
             kept[0]["distance"] = (kept[0]["phash"] ^ pair["phash"]).bit_count()
+        overlaps = self.rows("browse_pair_overlaps.sql", {"row": row})
+        for one in overlaps:
+            one["words"] = in_words(one["how"], one["distance"])
         return {
             "pair": plain_row(pair),
             "queries": self.rows("browse_pair_queries.sql", {"row": row}),
             "gone": self.rows("browse_pair_gone.sql", {"uid": pair["uid"]}),
             "kept": plain_row(kept[0]) if kept else None,
-            "overlaps": self.rows("browse_pair_overlaps.sql", {"row": row}),
+            "overlaps": overlaps,
             "fetched": self._fetched(pair["url"]),
         }
 

@@ -1,10 +1,14 @@
 """A pair and why it is there, flags, and what the page says without a model."""
 
+import shutil
+
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
 from eval.browse.flags import Flags
 from eval.browse.pictures import Pictures
+from eval.browse.reader import Reader
 from pipeline.remove import main as remove_main
 from wit.errors import InputError
 from wit.image import decode
@@ -37,6 +41,17 @@ def test_a_pair_with_all_that_is_known(page, reader, rows):
     assert told["why"]["reason"] in ("duplicate_image", "near_duplicate_image")
     assert told["why"]["stage"] == "70_images"
     assert told["kept"]["text"] == "a picture of a red boat"
+
+
+def test_a_pair_that_features_found_in_an_evaluation_set(looked_at, reader, tmp_path):
+    copy = tmp_path / "corpus"
+    shutil.copytree(looked_at, copy)
+    with duckdb.connect(str(copy / "corpus.duckdb")) as con:
+        con.execute("INSERT INTO eval_overlaps VALUES (3, 'x', 'cars', 'c7', 'feature', NULL)")
+    opened = Reader(copy, next(copy.glob("browse/words-*.duckdb")), "1GB", 30.0)
+    (overlap,) = opened.pair(3)["overlaps"]
+    opened.close()
+    assert overlap["words"] == "alike by the features of a model"
 
 
 def test_without_a_model_the_page_says_what_it_needs(page):
