@@ -32,7 +32,7 @@ def test_a_pair_with_all_that_is_known(page, reader, rows):
         if found["kept"]:
             assert found["kept"]["uid"] == row["duplicate_of"]
             assert row["row"] in [one["row"] for one in reader.pair(found["kept"]["row"])["gone"]]
-    fetched = [reader.pair(row["row"])["fetched"] for row in rows if row["key"]][:3]
+    fetched = [reader.fetched(row["url"]) for row in rows if row["key"]][:3]
     assert all(one["http_status"] == 200 and one["fetched_at"] for one in fetched)
     with pytest.raises(InputError, match="no row 99999"):
         reader.pair(99999)
@@ -52,6 +52,15 @@ def test_a_pair_that_features_found_in_an_evaluation_set(looked_at, reader, tmp_
     (overlap,) = opened.pair(3)["overlaps"]
     opened.close()
     assert overlap["words"] == "alike by the features of a model"
+
+
+def test_the_provenance_is_read_for_one_pair_alone(page, monkeypatch):
+    asked = []
+    monkeypatch.setattr(page.reader, "fetched", lambda url: asked.append(url) or {"bytes": 3})
+    found = page.why({"text": "a picture of a red boat"})["found"]
+    assert (len(found), asked) == (1, [])
+    assert page.pair({"row": found[0]["pair"]["row"]})["fetched"] == {"bytes": 3}
+    assert asked == [found[0]["pair"]["url"]]
 
 
 def test_without_a_model_the_page_says_what_it_needs(page):

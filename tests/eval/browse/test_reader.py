@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import tracemalloc
 from collections import Counter
 
 import duckdb
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from eval.browse import search
 from eval.browse.postings import postings, state_of
-from eval.browse.reader import Reader
+from eval.browse.reader import ANSWER, Reader
 from pipeline.config import EngineConfig
 from wit.errors import InputError
 from wit.text import words
@@ -185,6 +186,18 @@ def test_sql_reads_and_does_nothing_else(reader, looked_at, tmp_path):
     assert not written.exists()
     assert sorted(looked_at.iterdir()) == names
     assert catalogue.read_bytes() == before
+
+
+def test_an_answer_has_a_size_and_is_cut_row_by_row(reader):
+    tracemalloc.start()
+    answer = reader.sql("SELECT repeat('x', 1000000), range(50000) FROM range(60)", 100)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 12_000_000  # two rows; of all of them, 60 MB of text alone
+    assert (len(answer["rows"]), answer["more"]) == (60, False)
+    assert {len(cell) for row in answer["rows"] for cell in row} == {2001}
+    answer = reader.sql("SELECT repeat('x', 2000) FROM range(9000)", 9000)
+    assert (len(answer["rows"]), answer["more"]) == (math.ceil(ANSWER / 2000), True)
 
 
 def test_sql_that_takes_too_long_or_too_much_is_stopped(looked_at):
