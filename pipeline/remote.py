@@ -22,7 +22,7 @@ from wit import manifest
 from wit.errors import CorpusError
 from wit.progress import Progress
 
-BESIDE = ("corpus.duckdb", "provenance.parquet")  # whose bytes differ between equal builds
+BESIDE = ("corpus.duckdb", manifest.PROVENANCE)  # whose bytes differ between equal builds
 MARK = ".upload.json"  # the manifest of a copy that is under way
 OBJECT_STORES = frozenset({"s3", "gs", "gcs", "abfs", "az"})
 THREADS = 8
@@ -193,7 +193,7 @@ def _check_corpus(store: Store, there: Collection[str]) -> None:
 def _is_manifest(data: bytes) -> bool:
     try:
         manifest.parse(data)
-    except (ValueError, TypeError, AttributeError):
+    except ValueError:
         return False
     return True
 
@@ -209,7 +209,7 @@ def verify(url: str) -> str:
         found, there = _manifest(store), store.sizes()
     try:
         expected = manifest.parse(found).files
-    except (ValueError, TypeError, AttributeError):
+    except ValueError:
         raise CorpusError(f"{url}/{manifest.NAME}: damaged; copy the corpus again") from None
     problems = [f"{url}/{name}: missing" for name in sorted(expected.keys() - there.keys())]
     known = {*expected, *BESIDE, manifest.NAME, MARK}  # the mark goes after the manifest came

@@ -24,8 +24,8 @@ from pipeline.catalogue import NAME, open_catalogue
 from pipeline.engine import sql_text
 from pipeline.overlaps import in_words
 from wit.errors import InputError
+from wit.manifest import PROVENANCE
 
-PROVENANCE = "provenance.parquet"
 LONGEST = 2000  # characters of a cell in an answer of free SQL
 ANSWER = 4 * 2**20  # characters of such an answer; the row that passes them is its last
 

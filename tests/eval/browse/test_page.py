@@ -1,6 +1,7 @@
 """A pair and why it is there, flags, and what the page says without a model."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
 import pyarrow.parquet as pq
@@ -102,6 +103,19 @@ def test_flags_stay_and_remove_takes_the_list(page, capsys):
     assert rows[planted["uid"]]["reason"] == "opted_out"
     with pytest.raises(InputError, match="the corpus has changed"):
         page.actions()["search"]({"text": ""})
+
+
+def test_two_pages_write_one_list(page):
+    path, uids = page.corpus / "flagged.txt", [f"{i:032x}" for i in range(24)]
+    other = Flags(path, page.corpus)
+    page.flag({"value": "example.org"})
+    other.set("example.net", True)
+    assert page.flag({"value": "example.org", "on": False})["flags"] == 1
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(one.set, uid, True) for uid in uids for one in (page.flags, other)]
+    assert [future.result() for future in both] == [None] * 48
+    found = Flags(path, page.corpus).entries
+    assert found == {("domain", "example.net"), *(("uid", uid) for uid in uids)}
 
 
 def test_why_not(page):
