@@ -337,9 +337,8 @@ class _Classification(_Judge):
 
     def _positive(self, class_CE: Features) -> NDArray[np.float64]:
         """Cosine of the positive class, less that of the other."""
-        side_E = class_CE[self.data.positive].astype(np.float64)
-        side_E -= class_CE[1 - self.data.positive]
-        return np.asarray(self.image_NE @ side_E, np.float64)
+        one_E, other_E = class_CE[[self.data.positive, 1 - self.data.positive]].astype(np.float64)
+        return np.asarray(self.image_NE @ (one_E - other_E), np.float64)
 
     def _one(self, name: str, said: Predictions, class_CE: Features) -> Metric:
         classes, label_N = len(class_CE), self._labels()

@@ -144,7 +144,7 @@ def fetch_leased(ctx: Context, parts: list[Part], todo: list[Part]) -> None:
 
 def at_once(in_flight: int, cpus: int, shards: int) -> int:
     """Tasks under way: each has a CPU, so all that are given out work, and share the hosts."""
-    return min(in_flight or cpus, cpus, shards)
+    return max(1, min(in_flight or cpus, cpus, shards))
 
 
 def fetch_shard(

@@ -86,9 +86,8 @@ def test_only_tasks_that_died_count_as_lost() -> None:
 
 
 def test_no_more_tasks_than_processors() -> None:
-    assert [leases.at_once(*given) for given in ((0, 4, 9), (64, 4, 9), (2, 4, 9), (0, 4, 3))] == [
-        4, 4, 2, 3
-    ]  # fmt: skip
+    cases = {(0, 4, 9): 4, (64, 4, 9): 4, (2, 4, 9): 2, (0, 4, 3): 3, (0, 0, 9): 1}
+    assert {given: leases.at_once(*given) for given in cases} == cases
 
 
 def test_a_rank_is_below_the_number_of_ranks() -> None:
