@@ -337,13 +337,11 @@ class _Classification(_Judge):
 
     def _positive(self, class_CE: Features) -> NDArray[np.float64]:
         """Cosine of the positive class, less that of the other."""
-        positive = self.data.positive
-        side_E = class_CE[positive].astype(np.float64) - class_CE[1 - positive]
-        score_N: NDArray[np.float64] = self.image_NE @ side_E
-        return score_N
+        one_E, other_E = class_CE[[self.data.positive, 1 - self.data.positive]].astype(np.float64)
+        return np.asarray(self.image_NE @ (one_E - other_E), np.float64)
 
     def _one(self, name: str, said: Predictions, class_CE: Features) -> Metric:
-        n, classes, label_N = len(self.samples), len(class_CE), self._labels()
+        classes, label_N = len(class_CE), self._labels()
         if name == metrics.ROC_AUC:
             positive_N = label_N == self.data.positive
             return self._metric(name, metrics.roc_auc(self._positive(class_CE), positive_N), 0.5)
@@ -358,7 +356,7 @@ class _Classification(_Judge):
             return self._metric(name, metrics.mean(both_N), chance)
         k = 5 if name == metrics.TOP_5 else 1
         hit_N = said.rank_N < k
-        interval = stats.wilson(int(hit_N.sum()), n)
+        interval = stats.wilson(int(hit_N.sum()), len(hit_N))
         return self._metric(name, metrics.mean(hit_N), chance_at(k, classes), interval)
 
 

@@ -283,7 +283,7 @@ class EngineConfig(Section):
     address: str = "auto"
     """Ray cluster: auto is the one that runs on this machine or that RAY_ADDRESS names"""
     in_flight: Annotated[int, Field(ge=0)] = 0
-    """Ray tasks under way at most; 0: two for each CPU of the cluster"""
+    """Ray tasks under way at most; 0: two for each CPU of the cluster, one while it downloads"""
     rank: Annotated[int, Field(ge=0)] = 0
     """which of `world` processes this is: it fetches its share of the URLs (--rank for short)"""
     world: Annotated[int, Field(ge=1)] = 1

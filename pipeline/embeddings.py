@@ -20,7 +20,7 @@ from wit.errors import InputError
 from wit.progress import Progress
 
 Features = npt.NDArray[np.float32]
-BLOCK = 2048  # rows compared at a time
+BLOCK = 2048  # rows compared with as many at a time
 
 
 def files(config: ShardsConfig) -> list[Path]:
@@ -91,10 +91,15 @@ def alike(
     once and the lower row first, where there is no `second`."""
     other = first if second is None else second
     for start in range(0, len(first), BLOCK):
-        lowest = start if second is None else 0
-        cosines = first[start : start + BLOCK] @ other[lowest:].T
-        if second is None:
-            cosines = np.triu(cosines, 1)
-        rows, columns = np.nonzero(cosines >= least)
-        yield from zip((rows + start).tolist(), (columns + lowest).tolist(), strict=True)
+        block = first[start : start + BLOCK]
+        found = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+        for low in range(start if second is None else 0, len(other), BLOCK):
+            near = block @ other[low : low + BLOCK].T >= least
+            if second is None and low == start:
+                near = np.triu(near, 1)
+            rows, columns = np.nonzero(near)
+            found.append((rows + start, columns + low))
+        rows, columns = (np.concatenate(part) for part in zip(*found, strict=True))
+        order = np.lexsort((columns, rows))
+        yield from zip(rows[order].tolist(), columns[order].tolist(), strict=True)
         progress(min(start + BLOCK, len(first)), len(first), "images compared")

@@ -2,7 +2,7 @@
 
 The list of URLs is cut into shards. What comes of a URL goes into the ledger of its shard, so a
 killed run goes on where it was; a shard whose URLs are all through ends as NNNNNN.tar,
-NNNNNN.parquet and NNNNNN_stats.json in `img2dataset/`, written by img2dataset and moved there in
+NNNNNN.parquet and NNNNNN_stats.json in `img2dataset/`, in the form of that tool and moved there in
 that order. Downloads end in any order, yet tars and tables come out in the order of the list, so
 two runs give the same bytes. When an answer came differs from run to run: that is in
 provenance.parquet at the top of the corpus.
@@ -29,10 +29,11 @@ from pipeline.run_state import FOLDER, LEDGERS, TIMES, Part, Run, Shards
 from pipeline.sources import roots
 from pipeline.store import Storer
 from pipeline.task import FetchLimits, Task
+from wit.manifest import PROVENANCE
+from wit.schema import COUNTS
 from wit.shard import read_groups
 
 MOST, FEWEST, SHARES = 10_000, 100, 16  # URLs of a shard, and shards of a short list
-PROVENANCE = "provenance.parquet"
 SOURCE = (
     "reason",
     "final_url",
@@ -44,7 +45,6 @@ SOURCE = (
     "bytes",
     "sha256",
 )
-COUNTS = ("successes", "failed_to_download", "failed_to_resize")
 
 FETCHED = pa.schema(
     [

@@ -19,9 +19,9 @@ from pipeline import ledger
 from pipeline.ledger import Place
 from pipeline.task import SHARD_DIGITS, Outcome
 from wit.config import write_json
+from wit.schema import COUNTS
 from wit.shard import TarWriter
 
-COUNTS = ("successes", "failed_to_download", "failed_to_resize")
 KEY_DIGITS = 4  # a shard has at most 10,000 URLs
 SCHEMA = pa.schema(
     [
@@ -96,7 +96,9 @@ def finish(
     write_json(
         {"count": len(urls), **stats, "status_dict": dict(reasons)}, attempt / f"{name}_stats.json"
     )
+    _sync(attempt / f"{name}_times.parquet")
     (attempt / f"{name}_times.parquet").rename(times / f"{name}.parquet")
+    _sync(times)
     for suffix in (".tar", ".parquet", "_stats.json"):  # the last one marks it finished
         _sync(attempt / (name + suffix))
         (attempt / (name + suffix)).rename(finished / (name + suffix))

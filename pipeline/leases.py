@@ -8,6 +8,7 @@ doesn't show in the result. Limits per host are divided among those who work at 
 from __future__ import annotations
 
 import io
+import secrets
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from wit.progress import Progress
 
 FETCH = "60_fetch"
 PATIENCE, SHORTEST_S = 4.0, 60.0  # a lease ends after so many times the median, and not before
-LEASES = 4  # of one shard; after so many its own errors, not a slow machine, are the cause
+LEASES = 4  # of one shard that died; after so many its own errors, not a machine, are the cause
 LOOK_S = 1.0
 
 
@@ -64,11 +65,38 @@ def fetch_rank(runner: Runner, stages: Sequence[Stage]) -> str:
 
 @dataclass
 class _Lease:
-    """A shard that a task of the cluster has, since when, and for the how manieth time."""
+    """A shard for the tasks of the cluster.
+
+    Attributes:
+        mark: file that a task makes when it begins; until then it waits for a CPU.
+        since: when it began, as `time.monotonic` has it; None while it waits.
+        lost: how many tasks died over the shard.
+        slow: how many were ended because they took too long.
+    """
 
     part: Part
-    since: float
-    nth: int
+    mark: Path
+    since: float | None = None
+    lost: int = 0
+    slow: int = 0
+
+    def again(self, out: Path, *, lost: bool) -> _Lease:
+        """The next try.
+
+        Raises:
+            WitError: too many tasks died over it.
+        """
+        if lost and self.lost + 1 == LEASES:
+            raise WitError(
+                f"download: shard {self.part.name} was lost {LEASES} times: see `ray status`, then"
+                " run the same command again: what was fetched is kept"
+            )
+        more = (self.lost + 1, self.slow) if lost else (self.lost, self.slow + 1)
+        return _Lease(self.part, _mark(out, self.part), None, *more)
+
+
+def _mark(out: Path, part: Part) -> Path:
+    return out / f".lease-{part.name}-{secrets.token_hex(8)}"
 
 
 def fetch_leased(ctx: Context, parts: list[Part], todo: list[Part]) -> None:
@@ -80,37 +108,51 @@ def fetch_leased(ctx: Context, parts: list[Part], todo: list[Part]) -> None:
     """
     ray = connected(ctx.config.engine)
     cpus = int(ray.cluster_resources().get("CPU", 1))
-    most = min(ctx.config.engine.in_flight or cpus, len(todo))
+    most = at_once(ctx.config.engine.in_flight, cpus, len(todo))
     task = ray.remote(num_cpus=1, max_retries=0)(fetch_shard)
     one = {"processes": 1, "connections": max(1, ctx.config.fetch.connections // most)}
     fetch = ctx.config.fetch.model_copy(update=one)
     config = ctx.config.model_copy(update={"fetch": fetch})
-    waiting, held, took = deque((part, 1) for part in todo), dict[Any, _Lease](), list[float]()
+    waiting = deque(_Lease(part, _mark(ctx.out, part)) for part in todo)
+    held, took = dict[Any, _Lease](), list[float]()
     done, total = len(parts) - len(todo), len(parts)
     try:
         while waiting or held:
             while waiting and len(held) < most:
-                part, nth = waiting.popleft()
-                future = task.remote(config, ctx.out, ctx.corpus, part, most)
-                held[future] = _Lease(part, time.monotonic(), nth)
-            for future in ray.wait(list(held), timeout=LOOK_S)[0]:
+                lease = waiting.popleft()
+                given = (ctx.out, ctx.corpus, lease.part, most, lease.mark)
+                held[task.remote(config, *given)] = lease
+            through, now = ray.wait(list(held), timeout=LOOK_S)[0], time.monotonic()
+            for lease in held.values():
+                if lease.since is None and lease.mark.exists():
+                    lease.since = now
+            for future in through:
                 lease = held.pop(future)
                 if _came_through(ray, future):
-                    took.append(time.monotonic() - lease.since)
+                    took.append(now - (now if lease.since is None else lease.since))
                     done += 1
                     ctx.progress(done, total, "shards")
                 else:
-                    waiting.append(_again(lease))
-            for future in _stragglers(held, took):
+                    waiting.append(lease.again(ctx.out, lost=True))
+            for future in stragglers(held, took, now):
                 ray.cancel(future, force=True)
-                waiting.append(_again(held.pop(future)))
+                waiting.append(held.pop(future).again(ctx.out, lost=False))
     finally:
         for future in held:
             ray.cancel(future, force=True)
 
 
-def fetch_shard(config: ShardsConfig, out: Path, corpus: Path, part: Part, share: int) -> None:
-    """The task: one shard, by one of `share` that are at work at once."""
+def at_once(in_flight: int, cpus: int, shards: int) -> int:
+    """Tasks under way: each has a CPU, so all that are given out work, and share the hosts."""
+    return max(1, min(in_flight or cpus, cpus, shards))
+
+
+def fetch_shard(
+    config: ShardsConfig, out: Path, corpus: Path, part: Part, share: int, mark: Path
+) -> None:
+    """The task: one shard, by one of `share` that are at work at once; `mark` says that it has
+    begun."""
+    mark.touch()
     ctx = Context(config, {}, {}, out, corpus, Progress(FETCH, io.StringIO()))
     parts, todo = unfinished(ctx, lambda each: each.shard == part.shard)
     if todo:
@@ -128,18 +170,14 @@ def _came_through(ray: Any, future: Any) -> bool:
     return True
 
 
-def _again(lease: _Lease) -> tuple[Part, int]:
-    if lease.nth == LEASES:
-        raise WitError(
-            f"download: shard {lease.part.name} was lost {LEASES} times: see `ray status`, then run"
-            " the same command again: what was fetched is kept"
-        )
-    return lease.part, lease.nth + 1
-
-
-def _stragglers(held: dict[Any, _Lease], took: list[float]) -> list[Any]:
-    """Tasks that take much longer than those that are through, when these are the most."""
+def stragglers(held: dict[Any, _Lease], took: list[float], now: float) -> list[Any]:
+    """Tasks that take much longer than those that are through, when these are the most. Where one
+    was ended before, the next has twice the time: a shard that needs it gets it."""
     if len(took) <= len(held):
         return []
-    limit, now = max(SHORTEST_S, PATIENCE * median(took)), time.monotonic()
-    return [future for future, lease in held.items() if now - lease.since > limit]
+    limit = max(SHORTEST_S, PATIENCE * median(took))
+    return [
+        future
+        for future, lease in held.items()
+        if lease.since is not None and now - lease.since > limit * 2**lease.slow
+    ]

@@ -50,7 +50,7 @@ def lists(context: Context) -> Counts:
 
     given, keys = context.out / ".given.parquet", context.out / ".keys.parquet"
     entries = [entry for path in files(context.config) for entry in _entries(path)]
-    urls = [entry for entry in entries if "://" in entry]
+    urls, uids, hosts = sort_out(entries)
     table = {
         "row": pa.array(range(len(urls)), pa.int64()),
         "local": pa.array([False] * len(urls), pa.bool_()),
@@ -61,9 +61,6 @@ def lists(context: Context) -> Counts:
     with context.connect() as con:
         copy(con, "12_urls.sql", {**context.params, "ingest": str(given)}, keys)
     blocked, opted_out = Reason.URL_DOMAIN.value, Reason.OPT_OUT_LIST.value
-    uids = [entry.lower() for entry in entries if optout.is_kind("uid", entry)]
-    hashes = image_hashes(context.config)
-    hosts = [e for e in entries if "://" not in e and e.lower() not in (*uids, *hashes)]
     found: list[dict[str, Any]] = []
     for names, reason in ((context.params["block_domains"], blocked), (hosts, opted_out)):
         found += [{"domain": _domain(name), "reason": reason} for name in names]
@@ -72,6 +69,19 @@ def lists(context: Context) -> Counts:
     found += [{"uid": uid, "reason": opted_out} for uid in uids]
     pq.write_table(pa.Table.from_pylist(found, LISTS), context.out / "rows.parquet")
     return Counts(len(found), len(found))
+
+
+def sort_out(entries: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """The URLs, uids and hosts among the entries of lists; hashes of images are none of these."""
+    urls, uids, hosts = [], [], []
+    for entry in entries:
+        if "://" in entry:
+            urls.append(entry)
+        elif optout.is_kind("uid", entry):
+            uids.append(entry.lower())
+        elif not optout.is_kind("sha256", entry):
+            hosts.append(entry)
+    return urls, uids, hosts
 
 
 def image_hashes(config: ShardsConfig) -> list[str]:

@@ -47,6 +47,17 @@ def _tars(folder: Path) -> list[Path]:
     return found
 
 
+def in_words(how: str, distance: int | None) -> str:
+    """How it is known that a pair shows an image of an evaluation set."""
+    match how:
+        case "sha256":
+            return "same bytes"
+        case "phash":
+            return f"{distance} bits of the hash differ"
+        case _:
+            return "alike by the features of a model"
+
+
 def write_evaluation(config: ShardsConfig, target: Path, progress: Progress) -> int:
     """Hash every image of the evaluation sets; returns their number."""
     total = 0

@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 
 from pipeline.config import ShardsConfig
 from pipeline.context import Context
-from pipeline.fetch import COUNTS
 from pipeline.run_state import FOLDER
 from wit import schema
 from wit.config import write_json
+from wit.schema import COUNTS
 from wit.shard import Sample, read_member, sample_key, shard_name, write_shard
 
 TABLES = {

@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 
 from pipeline.config import EngineConfig
 from pipeline.engine import connect, copy
-from pipeline.fetch import COUNTS
 from pipeline.pack import ATTEMPTS
 from wit import manifest, schema
 from wit.config import fingerprint, write_json
 from wit.errors import CorpusError, InputError
 from wit.progress import Progress
+from wit.schema import COUNTS
 from wit.shard import Sample, load_index, read_member, sample_key, shard_name, write_shard
 
 MOST = 10_000  # samples of a shard: keys have four digits for them

@@ -3,14 +3,16 @@
 A corpus is built on a local disk, because its stages rename and append. What goes up is what the
 manifest covers, with the catalogue and the provenance; the manifest is taken away first and comes
 back last, so a reader never finds one beside files that it doesn't describe. A file that lies
-there with the same bytes is left alone, so a copy that broke off goes on where it was.
+there with the same bytes is left alone, so a copy that broke off goes on where it was. What isn't
+of a corpus is never overwritten or deleted: a manifest, or the mark of a copy under way, says that
+a corpus lies there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +22,8 @@ from wit import manifest
 from wit.errors import CorpusError
 from wit.progress import Progress
 
-BESIDE = ("corpus.duckdb", "provenance.parquet")  # whose bytes differ between equal builds
+BESIDE = ("corpus.duckdb", manifest.PROVENANCE)  # whose bytes differ between equal builds
+MARK = ".upload.json"  # the manifest of a copy that is under way
 OBJECT_STORES = frozenset({"s3", "gs", "gcs", "abfs", "az"})
 THREADS = 8
 CHUNK = 50 * 2**20  # of a large upload; S3's tag of an object depends on it
@@ -64,7 +67,11 @@ class Store:
 
     def holds(self, name: str, local: Path, sha256: str) -> bool:
         """Whether a file there has the bytes of a local one: by its tag if that is one of S3's
-        over the plain bytes, else by reading it."""
+        over the plain bytes, else by reading it.
+
+        Raises:
+            CorpusError: the local file has another sha256 than it should.
+        """
         try:
             info = self.system.info(self.path(name))
         except FileNotFoundError:
@@ -72,7 +79,7 @@ class Store:
         if info["size"] != local.stat().st_size:
             return False
         tag = str(info.get("ETag", "")).strip('"')
-        return tag in _tags(local) if tag else self.sha256(name) == sha256
+        return tag in _tags(local, sha256) if tag else self.sha256(name) == sha256
 
     def put(self, name: str, local: Path, sha256: str) -> None:
         """Copy a file there and make sure of it.
@@ -80,17 +87,36 @@ class Store:
         Raises:
             CorpusError: what lies there is not what was sent.
         """
-        kinds = self.system.protocol
-        kinds = {kinds} if isinstance(kinds, str) else {*kinds}
-        more = {"chunksize": CHUNK} if "s3" in kinds else {}
-        if kinds.isdisjoint(OBJECT_STORES):  # which have no folders, but would make a bucket
-            self.system.makedirs(self.path(name).rpartition("/")[0], exist_ok=True)
+        more = {"chunksize": CHUNK} if "s3" in self._kinds() else {}
+        self._make_folder(name)
         self.system.put_file(str(local), self.path(name), **more)
         self.system.invalidate_cache()
         if not self.holds(name, local, sha256) and self.sha256(name) != sha256:
-            raise CorpusError(
-                f"{self.url}/{name}: not the bytes that were sent: run the same command again"
-            )
+            raise self._differs(name)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a small file and make sure of it.
+
+        Raises:
+            CorpusError: what lies there is not what was sent.
+        """
+        self._make_folder(name)
+        self.system.pipe_file(self.path(name), data)
+        if self.read(name) != data:
+            raise self._differs(name)
+
+    def _kinds(self) -> set[str]:
+        kinds = self.system.protocol
+        return {kinds} if isinstance(kinds, str) else {*kinds}
+
+    def _make_folder(self, name: str) -> None:
+        if self._kinds().isdisjoint(OBJECT_STORES):  # these have none, but would make a bucket
+            self.system.makedirs(self.path(name).rpartition("/")[0], exist_ok=True)
+
+    def _differs(self, name: str) -> CorpusError:
+        return CorpusError(
+            f"{self.url}/{name}: not the bytes that were sent: run the same command again"
+        )
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -110,32 +136,66 @@ def upload(corpus: Path, url: str) -> str:
     """Copy a finished corpus to a store; returns the line that says what was done.
 
     Raises:
-        CorpusError: the corpus is not finished, or the store refuses.
+        CorpusError: the corpus is not finished, in use or damaged, the store refuses, or something
+            else lies there.
     """
-    known = manifest.read(corpus)
-    sums = {name: str(entry["sha256"]) for name, entry in known.files.items()}
-    beside = [name for name in BESIDE if (corpus / name).exists()]
-    sums |= {name: manifest.sha256_file(corpus / name) for name in beside}
-    last = manifest.sha256_file(corpus / manifest.NAME)
-    store, progress = Store(url), Progress("upload")
-    with store.errors():
-        there = store.sizes()
-        stale = sorted(there.keys() - sums.keys() - {manifest.NAME})
-        todo = [name for name in sums if not store.holds(name, corpus / name, sums[name])]
-        if not todo and not stale and store.holds(manifest.NAME, corpus / manifest.NAME, last):
-            return f"{url} is up to date"
-        for name in (manifest.NAME, *stale):
-            if name in there:
-                store.system.rm_file(store.path(name))
-        total, done = sum((corpus / name).stat().st_size for name in todo), 0
-        with ThreadPoolExecutor(THREADS) as pool:
-            sent = {pool.submit(store.put, name, corpus / name, sums[name]): name for name in todo}
-            for future in as_completed(sent):
-                future.result()
-                done += (corpus / sent[future]).stat().st_size
-                progress(done, total, "bytes")
-        store.put(manifest.NAME, corpus / manifest.NAME, last)
-    return f"{url}: {len(todo)} of {len(sums)} files copied, {total:,} bytes"
+    from pipeline.build import locked
+
+    manifest.read(corpus)
+    with locked(corpus, shared=True):  # nothing is built or removed meanwhile
+        whole = (corpus / manifest.NAME).read_bytes()
+        files = manifest.read(corpus).files
+        sums = {name: str(entry["sha256"]) for name, entry in files.items()}
+        beside = [name for name in BESIDE if (corpus / name).exists()]
+        sums |= {name: manifest.sha256_file(corpus / name) for name in beside}
+        store = Store(url)
+        with store.errors():
+            return _upload(corpus, store, sums, whole)
+
+
+def _upload(corpus: Path, store: Store, sums: dict[str, str], whole: bytes) -> str:
+    """Copy the files of `sums` (name -> sha256), then the manifest, whose bytes are `whole`."""
+    there, progress = store.sizes(), Progress("upload")
+    _check_corpus(store, there)
+    stale = sorted(there.keys() - sums.keys() - {manifest.NAME, MARK})
+    todo = [name for name in sums if not store.holds(name, corpus / name, sums[name])]
+    same = manifest.NAME in there and store.read(manifest.NAME) == whole
+    if not todo and not stale and same and MARK not in there:
+        return f"{store.url} is up to date"
+    store.write(MARK, whole)
+    for name in (manifest.NAME, *stale):
+        if name in there:
+            store.system.rm_file(store.path(name))
+    total, done = sum((corpus / name).stat().st_size for name in todo), 0
+    with ThreadPoolExecutor(THREADS) as pool:
+        sent = {pool.submit(store.put, name, corpus / name, sums[name]): name for name in todo}
+        for future in as_completed(sent):
+            future.result()
+            done += (corpus / sent[future]).stat().st_size
+            progress(done, total, "bytes")
+    store.write(manifest.NAME, whole)
+    store.system.rm_file(store.path(MARK))
+    return f"{store.url}: {len(todo)} of {len(sums)} files copied, {total:,} bytes"
+
+
+def _check_corpus(store: Store, there: Collection[str]) -> None:
+    """Raises `CorpusError` where anything lies that is not of a corpus."""
+    own = {*manifest.COVERED, *BESIDE, manifest.NAME, MARK}
+    foreign = sorted(name for name in there if name.partition("/")[0] not in own)
+    marks = [name for name in (manifest.NAME, MARK) if name in there]
+    if foreign or (there and not any(_is_manifest(store.read(name)) for name in marks)):
+        raise CorpusError(
+            f"{store.url}/{(foreign or sorted(there))[0]}: not of a corpus that `wit shards` copied"
+            " there, and nothing is overwritten: move it away or give another --upload"
+        )
+
+
+def _is_manifest(data: bytes) -> bool:
+    try:
+        manifest.parse(data)
+    except ValueError:
+        return False
+    return True
 
 
 def verify(url: str) -> str:
@@ -149,10 +209,10 @@ def verify(url: str) -> str:
         found, there = _manifest(store), store.sizes()
     try:
         expected = manifest.parse(found).files
-    except (ValueError, TypeError, AttributeError):
+    except ValueError:
         raise CorpusError(f"{url}/{manifest.NAME}: damaged; copy the corpus again") from None
     problems = [f"{url}/{name}: missing" for name in sorted(expected.keys() - there.keys())]
-    known = {*expected, *BESIDE, manifest.NAME}
+    known = {*expected, *BESIDE, manifest.NAME, MARK}  # the mark goes after the manifest came
     problems += [f"{url}/{name}: not in the manifest" for name in sorted(there.keys() - known)]
     with store.errors(), ThreadPoolExecutor(THREADS) as pool:
         both = sorted(expected.keys() & there.keys())
@@ -179,12 +239,23 @@ def _manifest(store: Store) -> bytes:
         ) from None
 
 
-def _tags(path: Path) -> tuple[str, str]:
-    """The tags that S3 gives a file sent at once, and one sent in parts of `CHUNK` bytes."""
+def _tags(path: Path, sha256: str) -> tuple[str, str]:
+    """The tags that S3 gives a file sent at once, and one sent in parts of `CHUNK` bytes.
+
+    Raises:
+        CorpusError: the file has another sha256.
+    """
     whole, parts = hashlib.md5(usedforsecurity=False), []
+    state = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(CHUNK):
             whole.update(block)
+            state.update(block)
             parts.append(hashlib.md5(block, usedforsecurity=False).digest())
+    if state.hexdigest() != sha256:
+        raise CorpusError(
+            f"{path}: its sha256 differs from the manifest's: see `wit verify`, and `wit shards`"
+            " builds it again"
+        )
     joined = hashlib.md5(b"".join(parts), usedforsecurity=False).hexdigest()
     return whole.hexdigest(), f"{joined}-{len(parts)}"

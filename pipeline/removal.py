@@ -60,7 +60,7 @@ def remove(corpus: Path, wanted: optout.OptOuts) -> str:
 
 
 def _apply(corpus: Path, listed: optout.OptOuts) -> str:
-    before = manifest.parse((corpus / OLD).read_bytes())
+    before = manifest.read(corpus, OLD)
     scratch = corpus / ".remove"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -77,6 +77,8 @@ def _apply(corpus: Path, listed: optout.OptOuts) -> str:
             found = con.execute(sql_text("remove_images.sql"), {**pairs, **tables}).fetchall()
             _wipe(fetched / FOLDER, found)
         folders = [corpus / name for name in SPLITS.values() if (corpus / name).is_dir()]
+        for left in (path for folder in folders for path in folder.glob("*.tmp")):
+            left.unlink()  # of a run that was killed
         shards = [name for folder in folders for name in _rewrite_shards(folder, removed)]
         for path in sorted((corpus / "pairs").glob("*.parquet")):
             new = path.with_suffix(".tmp")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ from pipeline.sources import is_remote
 from wit import manifest
 from wit.config import Settings, load
 from wit.errors import CorpusError
-from wit.manifest import Manifest
+from wit.manifest import PROVENANCE, Manifest
 from wit.progress import Progress
+from wit.schema import COUNTS
 from wit.shard import load_index, read_groups
 
-CATALOGUE, PROVENANCE = "corpus.duckdb", "provenance.parquet"
+CATALOGUE = "corpus.duckdb"
 MEMBERS = {"txt", "json"}  # beside the image
+NAME = re.compile(r"[0-9]{5,}\.tar")
 
 
 class VerifyConfig(Settings):
@@ -73,7 +76,7 @@ def verify(corpus: Path) -> str:
     total = sum(entry["bytes"] for entry in expected.files.values())
     sizes: dict[str, int] = {}
     for path in corpus.glob("*/sizes.json"):
-        sizes |= json.loads(path.read_bytes())
+        sizes |= _read_sizes(path)
     tables = "" if _has_duckdb() else "; duckdb is not installed, so the catalogue was not read"
     return (
         f"{corpus}: sound: {len(expected.files)} files, {total:,} bytes, {len(sizes)} shards,"
@@ -83,7 +86,7 @@ def verify(corpus: Path) -> str:
 
 def _shard_problems(folder: Path) -> Iterator[str]:
     """Shards against sizes.json, index, tables and statistics."""
-    sizes = _read_json(folder / "sizes.json")
+    sizes = _read_sizes(folder / "sizes.json")
     yield from _file_problems(folder, sizes)
     index = load_index(folder)
     keys: set[str] = set()
@@ -111,6 +114,20 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise CorpusError(f"{path}: missing or not JSON; run `wit shards` again") from None
     if not isinstance(found, dict):
         raise CorpusError(f"{path}: not a JSON object; run `wit shards` again")
+    return found
+
+
+def _read_sizes(path: Path) -> dict[str, int]:
+    """Shard -> samples.
+
+    Raises:
+        CorpusError: a name that leads elsewhere, or a size that is no number.
+    """
+    found = _read_json(path)
+    for name, size in found.items():
+        if not NAME.fullmatch(name) or type(size) is not int or size < 0:
+            said = f"{name!r}: {size!r}"[:80]
+            raise CorpusError(f"{path}: {said} is no shard and its samples; run `wit shards` again")
     return found
 
 
@@ -157,8 +174,9 @@ def _attempt_problems(folder: Path, name: str, size: int) -> Iterator[str]:
     if successes != size:
         yield f"{table}: {successes} successes, sizes.json says {size}"
     found = _read_json(stats)
-    parts = [found.get(part) for part in ("successes", "failed_to_download", "failed_to_resize")]
-    if found.get("count") != len(statuses) or found["count"] != sum(part or 0 for part in parts):
+    parts: list[Any] = [found.get(part) for part in COUNTS]
+    total = sum(parts) if all(type(part) is int for part in parts) else None
+    if not found.get("count") == len(statuses) == total:
         yield f"{stats}: its counts don't add up to the {len(statuses)} rows of {table.name}"
 
 

@@ -68,8 +68,18 @@ LIMITS: dict[Reason, tuple[str, ...]] = {
     Reason.TOO_MANY_PIXELS: ("image.max_pixels",),
     Reason.IMAGE_TOO_SMALL: ("image.min_side",),
     Reason.ASPECT_RATIO: ("image.max_aspect",),
-    Reason.OVERLAP: ("dedupe.evaluation", "dedupe.overlap", "dedupe.phash_distance"),
-    Reason.NEAR_DUPLICATE_IMAGE: ("dedupe.phash_distance",),
+    Reason.OVERLAP: (
+        "dedupe.evaluation",
+        "dedupe.evaluation_features",
+        "dedupe.overlap",
+        "dedupe.phash_distance",
+        "dedupe.max_cosine",
+    ),
+    Reason.NEAR_DUPLICATE_IMAGE: (
+        "dedupe.phash_distance",
+        "dedupe.features",
+        "dedupe.max_cosine",
+    ),
 }
 
 

@@ -98,3 +98,19 @@ def corpus(sample: ShardsConfig, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("corpus")
     build(sample.model_copy(update={"corpus": folder}))
     return folder
+
+
+@pytest.fixture(scope="session")
+def split(
+    sample: ShardsConfig, corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ShardsConfig, Path]:
+    """The small sample with a share of its pages held out, built on from one without a split, for
+    tests that only read it; and its config."""
+    from pipeline.build import build
+
+    folder = tmp_path_factory.mktemp("split") / "corpus"
+    shutil.copytree(corpus, folder)
+    pack = sample.pack.model_copy(update={"val_share": 0.3, "shard_size": 50})
+    config = sample.model_copy(update={"corpus": folder, "pack": pack})
+    build(config)
+    return config, folder

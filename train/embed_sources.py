@@ -17,7 +17,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from wit.errors import InputError
-from wit.shard import Member, read_caption, read_groups, read_member, shards_folder
+from wit.shard import Member, read_caption, read_groups, read_member, shard_folders
 
 What = Literal["images", "captions"]
 IMAGES = ("jpg", "jpeg", "png", "webp", "avif", "gif", "bmp", "tif", "tiff")
@@ -56,8 +56,9 @@ def items(path: Path, what: What | None, column: str | None) -> tuple[list[Item]
     """Every picture or caption of an input, in a fixed order.
 
     Args:
-        path: a corpus, a folder of tars or one tar; a folder of pictures, or one picture; a file of
-            captions (.txt, one a line; .parquet, .csv, .tsv, .jsonl).
+        path: a corpus (held-out pairs follow the others), a folder of tars or one tar; a folder of
+            pictures, or one picture; a file of captions (.txt, one a line; .parquet, .csv, .tsv,
+            .jsonl).
         what: of tars; None: their pictures.
         column: of captions in a table; None: the first of `COLUMNS` that is there.
 
@@ -65,13 +66,14 @@ def items(path: Path, what: What | None, column: str | None) -> tuple[list[Item]
         InputError: nothing there, or nothing that can be embedded.
         CorpusError: a damaged tar.
     """
-    tars = sorted(shards_folder(path).glob("*.tar")) if path.is_dir() else []
+    folders = shard_folders(path) if path.is_dir() else []
+    tars = [tar for folder in folders for tar in sorted(folder.glob("*.tar"))]
     if path.suffix == ".tar":
         tars = [path]
     suffix = path.suffix.lower()[1:]
     if tars:
         what = what or "images"
-        uids = _uids(path)
+        uids = _uids(folders)
         found = [
             replace(item, uid=uids.get(item.key)) if uids else item
             for tar in tars
@@ -117,14 +119,15 @@ def _pictures(path: Path) -> Iterator[Item]:
             yield Item(name.as_posix(), file)
 
 
-def _uids(path: Path) -> dict[str, str]:
+def _uids(folders: list[Path]) -> dict[str, str]:
     """Key -> uid of the pair, of a corpus; empty of other tars."""
-    index = shards_folder(path) / "index.parquet"
-    if not index.is_file():
-        return {}
-    table = pq.read_table(index, columns=["key", "uid"])
-    pairs = zip(table["key"].to_pylist(), table["uid"].to_pylist(), strict=True)
-    return {key: uid for key, uid in pairs if uid is not None}
+    found: dict[str, str] = {}
+    for index in (folder / "index.parquet" for folder in folders):
+        if index.is_file():
+            table = pq.read_table(index, columns=["key", "uid"])
+            pairs = zip(table["key"].to_pylist(), table["uid"].to_pylist(), strict=True)
+            found |= {key: uid for key, uid in pairs if uid is not None}
+    return found
 
 
 def _tar(tar: Path, what: What) -> Iterator[Item]:

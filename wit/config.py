@@ -12,7 +12,6 @@ import argparse
 import difflib
 import hashlib
 import json
-import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from pydantic_settings import (
 )
 
 from wit.errors import ConfigError, InputError
+from wit.files import write_durably
 
 
 class Section(BaseModel):
@@ -193,14 +193,9 @@ def fingerprint(value: Any) -> str:
 
 
 def write_json(value: Any, path: Path) -> None:
-    """Write JSON durably: temporary name, fsync, rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Write JSON durably."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True)
+    write_durably(path, f"{text}\n".encode())
 
 
 def write_config(config: BaseModel, path: Path) -> None:

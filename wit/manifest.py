@@ -12,12 +12,15 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt
 
 from wit.config import fingerprint, write_json
 from wit.errors import CorpusError
 
 NAME = "manifest.json"
+PROVENANCE = "provenance.parquet"  # beside it, and not covered: it holds times
 COVERED = ("config.json", "optouts.txt", "overlaps", "queries.parquet", "pairs", "shards", "val")
 
 
@@ -46,37 +49,80 @@ def write(corpus: Path, manifest: Manifest) -> None:
     write_json({**plain, "digest": fingerprint(plain)}, corpus / NAME)
 
 
-def read(corpus: Path) -> Manifest:
-    """Read the manifest of a finished corpus.
+def read(corpus: Path, name: str = NAME) -> Manifest:
+    """Read the manifest of a finished corpus; `name` is that of its file.
 
     Raises:
         CorpusError: missing (the corpus is unfinished or elsewhere) or not a manifest.
     """
-    path = corpus / NAME
+    path = corpus / name
     try:
         return parse(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise CorpusError(
             f"{path}: no manifest, so no finished corpus; run `wit shards --corpus {corpus}`"
         ) from None
-    except (ValueError, TypeError, AttributeError):  # not JSON, no object, other keys
+    except (ValueError, OSError):
         raise CorpusError(
             f"{path}: damaged, or not a manifest of this version; run `wit shards`"
         ) from None
 
 
 def parse(data: bytes) -> Manifest:
-    """A manifest from its JSON.
+    """A manifest from its JSON, which may come from a stranger: no file that it names lies outside
+    of what a corpus has.
 
     Raises:
-        ValueError: not JSON, or changed since it was written.
-        TypeError: other keys.
+        ValueError: not JSON, other keys or types, or changed since it was written.
     """
-    found = json.loads(data)
+    try:
+        found = json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("no object")
     digest = found.pop("digest", None)
     if digest is not None and digest != fingerprint(found):
         raise ValueError("its digest differs")
-    return Manifest(**found)
+    return Manifest(**_Plain.model_validate(found).model_dump())
+
+
+def _inside(name: str) -> str:
+    parts = name.split("/")
+    if parts[0] not in COVERED or not {"", ".", ".."}.isdisjoint(parts) or "\0" in name:
+        raise ValueError("not a file of a corpus")
+    return name
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class _File(_Strict):
+    bytes: NonNegativeInt
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Stage(_Strict):
+    name: str
+    rows_in: NonNegativeInt
+    rows_out: NonNegativeInt
+    reasons: dict[str, NonNegativeInt]
+
+
+class _Table(_Strict):
+    rows: NonNegativeInt
+    digest: str
+
+
+class _Plain(_Strict):
+    """What the JSON of a manifest must hold; see `Manifest`."""
+
+    fingerprint: str
+    versions: dict[str, str]
+    files: dict[Annotated[str, AfterValidator(_inside)], _File]
+    stages: list[_Stage]
+    catalogue: dict[str, _Table]
 
 
 def sha256_file(path: Path) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import html
-import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from PIL import Image
 
+from wit.files import write_durably
 from wit.image import encode
 
 LONGEST = 300  # characters of a text that are shown
@@ -178,10 +178,5 @@ def thumbnail(picture: Image.Image | None, alt: str, missing: str = "no picture"
 
 
 def write(path: Path, whole: str) -> None:
-    """Write a page durably: temporary name, fsync, rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(whole)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Write a page durably."""
+    write_durably(path, whole.encode())

@@ -199,3 +199,6 @@ INDEX = pa.schema(
         ("text_size", pa.int64()),
     ]
 )
+
+# Ends of an attempt at a URL, as img2dataset counts them in NNNNN_stats.json.
+COUNTS = ("successes", "failed_to_download", "failed_to_resize")

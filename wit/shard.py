@@ -318,6 +318,13 @@ def shards_folder(path: Path) -> Path:
     return inside if inside.is_dir() else path
 
 
+def shard_folders(path: Path) -> list[Path]:
+    """`path/shards` of a corpus and, where pairs are held out, `path/val`; any other folder itself.
+    Keys and names of shards are unique over both."""
+    first, held_out = shards_folder(path), path / "val"
+    return [first, held_out] if first != path and held_out.is_dir() else [first]
+
+
 def load_index(path: Path, on_bad: OnBad | None = None) -> pa.Table:
     """The index of a corpus, or of a folder of webdataset tars by scanning them, once.
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import fcntl
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline import optout
 from wit.errors import InputError
+from wit.files import write_durably
 
 HEADER = "# flagged in wit browse; to take these out: wit remove {corpus} --file {path}\n"
 Entry = tuple[str, str]  # kind and value, as optout has them
@@ -26,15 +29,28 @@ class Flags:
 
     def __init__(self, path: Path, corpus: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
+        self._corpus, self._lock = corpus, threading.Lock()
+        self._read()
+
+    def _read(self) -> None:
+        """Take up what the list says now."""
+        path = self.path
         try:
             text = path.read_text("utf-8")
         except FileNotFoundError:
-            text = HEADER.format(corpus=corpus, path=path)
+            text = HEADER.format(corpus=self._corpus, path=path)
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not a readable list: {error}; mend or remove it") from None
         self._lines = text.splitlines()
         self.entries = set(optout.parse(self._lines, str(path)).entries)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Keep other threads, and other pages that write the same list, out."""
+        beside = self.path.with_name(f".{self.path.name}.lock")
+        with self._lock, beside.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def set(self, value: str, on: bool) -> None:
         """Flag or unflag a uid, a sha256, a URL or a domain; it is on disk when this returns.
@@ -46,19 +62,12 @@ class Flags:
         if len(found) != 1 or "\n" in value or "#" in value:
             raise InputError(f"{value[:80]!r} can't be flagged: give a uid, sha256, URL or domain")
         (entry,) = found
-        with self._lock:
+        with self._held():
+            self._read()  # it may have been written since, by hand or by another page
             if on == (entry in self.entries):
                 return
             lines = [line for line in self._lines if entry not in optout.parse([line], "").entries]
             lines += [value] if on else []
-            self._write(lines)
+            write_durably(self.path, "".join(f"{line}\n" for line in lines).encode())
             self._lines = lines
             self.entries = self.entries | {entry} if on else self.entries - {entry}
-
-    def _write(self, lines: list[str]) -> None:
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write("".join(f"{line}\n" for line in lines))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)

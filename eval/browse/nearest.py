@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Target = Literal["images", "captions"]
 TARGETS: tuple[Target, ...] = ("images", "captions")
 MOST_LABELS = 100
+DECODED = 2  # dropped pictures in memory at once: each may be one of --max_pixels
 
 
 class Nearest:
@@ -60,6 +61,7 @@ class Nearest:
         self.model, self.name = model, name
         self.max_pixels, self.max_bytes = int(options["max_pixels"]), max_bytes
         self._lock = threading.Lock()  # one forward pass at a time
+        self._dropped = threading.BoundedSemaphore(DECODED)
         row_M, key_M = reader.samples()
         self.vectors: dict[Target, Vectors] = {}
         self.row_N: dict[Target, Any] = {}
@@ -90,7 +92,8 @@ class Nearest:
                 found_1E = self.model.encode_text(self.model.tokenize([text]), normalize=True)
             return _plain(found_1E)
         if mode == "image":
-            return self._feature(self.read(asked))
+            with self._dropped:
+                return self._feature(self.read(asked))
         if mode == "like":
             key = str(asked.get("key", ""))
             if pictures.place(key) is None:
@@ -131,10 +134,11 @@ class Nearest:
             raise InputError("a label is longer than 400 characters")
         if "{c}" not in template:
             raise InputError("write {c} in the template where the label belongs")
-        picture = self.read(asked)
-        with self._lock:
-            (found,) = classify(self.model, [picture], names, [template])
-        return {"labels": found, "width": picture.width, "height": picture.height}
+        with self._dropped:
+            picture = self.read(asked)
+            with self._lock:
+                (found,) = classify(self.model, [picture], names, [template])
+            return {"labels": found, "width": picture.width, "height": picture.height}
 
     def read(self, asked: dict[str, Any]) -> Image.Image:
         """A picture that was dropped on the page, decoded as carefully as one of the web.
@@ -165,15 +169,13 @@ def _samples(what: Target, reader: Reader, pictures: Pictures) -> list[Item]:
     """The pairs in the shards, in the order of their keys, as `wit embed` takes them."""
     found = []
     for line in reader.rows("browse_samples.sql"):
-        i = pictures.place(line["key"])
-        if i is None:
+        place = pictures.where(line["key"])
+        if place is None:
             continue
-        file = pictures.folder / pictures.shards[pictures.shard_N[i]]
         if what == "captions":
-            found.append(Item(line["key"], file, text=line["text"]))
+            found.append(Item(line["key"], place[0], text=line["text"]))
         else:
-            place = int(pictures.offset_N[i]), int(pictures.size_N[i])
-            found.append(Item(line["key"], file, *place))
+            found.append(Item(line["key"], *place))
     return found
 
 

@@ -110,6 +110,7 @@ class Page:
     def pair(self, asked: dict[str, Any]) -> dict[str, Any]:
         """One row with its provenance and why it was kept or dropped."""
         found = self.reader.pair(_whole(asked, "row", 2**53))
+        found["fetched"] = self.reader.fetched(found["pair"]["url"])
         found["why"] = self._explain(found)
         found["flagged"] = self._uids()
         return found

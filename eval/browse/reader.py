@@ -22,11 +22,12 @@ import pyarrow.parquet as pq
 from eval.browse import search
 from pipeline.catalogue import NAME, open_catalogue
 from pipeline.engine import sql_text
+from pipeline.overlaps import in_words
 from wit.errors import InputError
+from wit.manifest import PROVENANCE
 
-PROVENANCE = "provenance.parquet"
 LONGEST = 2000  # characters of a cell in an answer of free SQL
-PLAIN = ("SELECT", "EXPLAIN")  # kinds of statement that are answered
+ANSWER = 4 * 2**20  # characters of such an answer; the row that passes them is its last
 
 
 class Reader:
@@ -127,7 +128,7 @@ class Reader:
         return [plain_row(found[row]) for row in rows if row in found]
 
     def pair(self, row: int) -> dict[str, Any]:
-        """All that is known of a row: queries, what gave way to it, what it gave way to.
+        """What the catalogue knows of a row: queries, what gave way to it, what it gave way to.
 
         Raises:
             InputError: there is none.
@@ -139,17 +140,19 @@ class Reader:
         kept = self.rows("browse_pair_kept.sql", {"row": row})
         if kept and kept[0]["phash"] is not None and pair["phash"] is not None:
             kept[0]["distance"] = (kept[0]["phash"] ^ pair["phash"]).bit_count()
+        overlaps = self.rows("browse_pair_overlaps.sql", {"row": row})
+        for one in overlaps:
+            one["words"] = in_words(one["how"], one["distance"])
         return {
             "pair": plain_row(pair),
             "queries": self.rows("browse_pair_queries.sql", {"row": row}),
             "gone": self.rows("browse_pair_gone.sql", {"uid": pair["uid"]}),
             "kept": plain_row(kept[0]) if kept else None,
-            "overlaps": self.rows("browse_pair_overlaps.sql", {"row": row}),
-            "fetched": self._fetched(pair["url"]),
+            "overlaps": overlaps,
         }
 
-    def _fetched(self, url: str | None) -> dict[str, Any] | None:
-        """Where the URL led, what the server said and when."""
+    def fetched(self, url: str | None) -> dict[str, Any] | None:
+        """Where the URL led, what the server said and when; reads the whole of a file."""
         path = self.corpus / PROVENANCE
         if url is None or not path.is_file():
             return None
@@ -157,7 +160,8 @@ class Reader:
         return plain_row(table.slice(0, 1).to_pylist()[0]) if table.num_rows else None
 
     def sql(self, query: str, most: int) -> dict[str, Any]:
-        """The answer to one SELECT: columns, at most `most` rows, whether there are more.
+        """The answer to one SELECT: columns, at most `most` rows, whether there are more. Rows are
+        fetched and cut one by one, for each of their cells may be large.
 
         Raises:
             InputError: more than one statement, one that is no SELECT, or one that fails.
@@ -165,15 +169,20 @@ class Reader:
         start = time.perf_counter()
         with self.cursor() as cursor:
             statements = cursor.extract_statements(query)
-            kinds = [statement.type.name for statement in statements]
-            if len(kinds) != 1 or kinds[0] not in PLAIN:
+            # EXPLAIN is none: EXPLAIN ANALYZE runs what follows it, and COPY may write to the files
+            # that are attached, whatever else is closed
+            if [one.type for one in statements] != [duckdb.StatementType.SELECT]:
                 raise InputError("write one SELECT: this page only reads")
             found = cursor.execute(statements[0])
             names = [column[0] for column in found.description or []]
-            rows = found.fetchmany(most + 1)
-        shown = [[_cell(value) for value in row] for row in rows[:most]]
+            rows, size = list[list[Any]](), 0
+            row = found.fetchone()
+            while row is not None and len(rows) < most and size < ANSWER:
+                rows.append([_cell(value) for value in row])
+                size += sum(len(str(cell)) for cell in rows[-1])
+                row = found.fetchone()
         seconds = time.perf_counter() - start
-        return {"columns": names, "rows": shown, "more": len(rows) > most, "seconds": seconds}
+        return {"columns": names, "rows": rows, "more": row is not None, "seconds": seconds}
 
 
 def _open(corpus: Path, words: Path, memory: str) -> duckdb.DuckDBPyConnection:
@@ -222,6 +231,8 @@ def plain(value: Any) -> Any:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, str | bytes | list | tuple):
+        value = value[: LONGEST + 1]
     found = plain(value)
     if isinstance(found, list | dict):
         found = str(found)

@@ -33,9 +33,9 @@ OPERATORS = {
 }
 # Filters that are no column of `pairs`.
 RELATED = {
-    "query": "row IN (SELECT row FROM matches JOIN queries USING (query_id)"
+    "query": "pairs.row IN (SELECT matches.row FROM matches JOIN queries USING (query_id)"
     " WHERE queries.query = {text} OR queries.words = lower({text}))",
-    "eval_overlap": "row IN (SELECT row FROM eval_overlaps WHERE set = {text})",
+    "eval_overlap": "pairs.row IN (SELECT eval_overlaps.row FROM eval_overlaps WHERE set = {text})",
 }
 NUMBERS = ("INT", "DOUBLE", "FLOAT", "DECIMAL")
 

@@ -145,7 +145,8 @@ def features_of(
     for stale in top.glob("features-*"):
         if not stale.name.startswith(f"features-{state}-"):
             shutil.rmtree(stale)
-    made_by = fingerprint([model.fingerprint, options["max_pixels"]])
+    held_out = ["val"] if (corpus / "val").is_dir() else []  # once these had no features
+    made_by = fingerprint([model.fingerprint, options["max_pixels"], *held_out])
     folder = top / f"features-{state}-{made_by}" / what
     if not (folder / MANIFEST).is_file():
         config = EmbedConfig(

@@ -80,7 +80,7 @@ async function openPair(row) {
   }
   if (found.overlaps.length) {
     right.append(make("h2", {}, "Shows a picture of an evaluation set"), make("ul", {}, ...found.overlaps.map((one) =>
-      make("li", {}, `${one.set} ${one.key}: ${one.how}, ${plural(one.distance ?? 0, "bit")} apart`))));
+      make("li", {}, `${one.set} ${one.key}: ${one.words}`))));
   }
   const hidden = ["text", "raw_text", "verdict", "reason", "stage"];
   right.append(make("h2", {}, "Provenance"),

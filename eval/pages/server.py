@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from wit.errors import InputError
+from wit.errors import InputError, WitError
 from wit.image import ImageError, decode, encode
 
 HERE = Path(__file__).parent
@@ -45,7 +45,8 @@ COOKIE = "wit"
 MOST_BYTES = 64 * 1024  # of a post
 SIDE = 640  # pixels of a shown picture's longer side
 
-# The name of an action and what was posted to what is answered; InputError becomes status 400.
+# The name of an action and what was posted to what is answered; InputError becomes status 400,
+# any other WitError 500.
 Actions = Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]
 # A picture's name to its encoded bytes, or None where there is none.
 Pictures = Callable[[str], bytes | None]
@@ -167,6 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
             answer, status = {"error": "not JSON"}, HTTPStatus.BAD_REQUEST
         except InputError as error:
             answer, status = {"error": str(error)}, HTTPStatus.BAD_REQUEST
+        except WitError as error:  # the corpus or the disk, not what was asked
+            answer, status = {"error": str(error)}, HTTPStatus.INTERNAL_SERVER_ERROR
         self._send(status, json.dumps(answer).encode(), "application/json")
 
     def _picture(self, name: str) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from pipeline.catalogue import NAME
-from pipeline.fetch import PROVENANCE
 from pipeline.plan import Plan
 from pipeline.report import charts
 from pipeline.report.source import Source
 from wit import page
 from wit.charts import style, svg
 from wit.errors import CorpusError
+from wit.manifest import PROVENANCE
 from wit.progress import duration
 from wit.schema import Reason
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
+from pipeline.overlaps import in_words
 from pipeline.report.source import Row, Source
 from wit import page
 
@@ -104,7 +105,8 @@ def _side(
 
 def overlaps(source: Source) -> list[str]:
     """Pairs that show a picture of an evaluation set."""
-    searched = source.settings["dedupe"]["evaluation"]
+    dedupe = source.settings["dedupe"]
+    searched = [*dedupe["evaluation"], *dedupe.get("evaluation_features", ())]
     sets = source.ask("overlap_sets")
     if not sets:
         names = ", ".join(page.text(name) for name in searched)
@@ -120,9 +122,7 @@ def overlaps(source: Source) -> list[str]:
     for row in found:
         pair = rows[row["row"]]
         mine = _side("corpus", row["row"], pair["text"], pair["url"], pictures)
-        how = (
-            "same bytes" if row["how"] == "sha256" else f"{row['distance']} bits of the hash differ"
-        )
+        how = in_words(row["how"], row["distance"])
         other = page.thumbnail(theirs.get((row["set"], row["key"])), row["key"], "set not at hand")
         items.append(
             f'<li><div class="sides">{mine}<div><b>{page.text(row["set"], 60)}</b>{other}'

@@ -22,7 +22,7 @@ from wit import manifest
 from wit.errors import CorpusError
 from wit.image import ImageError, decode
 from wit.report_command import ReportConfig
-from wit.shard import IMAGE_EXTS, read_groups, read_member
+from wit.shard import IMAGE_EXTS, read_groups, read_member, shard_folders
 
 Row = dict[str, Any]
 MAX_PIXELS = 89_478_485  # of a stored image or one of an evaluation set
@@ -86,18 +86,13 @@ class Source:
         return found
 
     def _packed(self, rows: Sequence[Row]) -> dict[int, tuple[Path, int, int]]:
-        index = self.file("shards/index.parquet")
         keys = {row["key"]: row["row"] for row in rows if row["key"] is not None}
-        if index is None or not keys:
-            return {}
-        return {
-            keys[place["key"]]: (
-                self.corpus / "shards" / place["shard"],
-                place["offset"],
-                place["size"],
-            )
-            for place in self.ask("packed", index=index, keys=list(keys))
-        }
+        found = {}
+        for folder in shard_folders(self.corpus) if keys else []:
+            index = self.file(f"{folder.name}/index.parquet")
+            for place in self.ask("packed", index=index, keys=list(keys)) if index else []:
+                found[keys[place["key"]]] = folder / place["shard"], place["offset"], place["size"]
+        return found
 
     def _stored(self, rows: Sequence[int]) -> dict[int, tuple[Path, int, int]]:
         folder = self.corpus / "stages" / "60_fetch"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline import embeddings
 from pipeline.dedupe import BITS, block_masks, phash, representatives
+from wit.progress import Progress
 
 
 def scene(seed: int, size: int = 96) -> Image.Image:
@@ -126,3 +129,27 @@ def test_representatives_against_the_rule(seed: int) -> None:
 
 def test_likeness_is_not_passed_on() -> None:
     assert representatives([(0, 1), (1, 2)]) == {1: 0}  # 2 is like 1, not like 0: it stays
+
+
+@pytest.mark.parametrize("block", [1, 7, 64])
+def test_features_that_are_alike_in_order(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(embeddings, "BLOCK", block)
+    progress = Progress("features", io.StringIO())
+    rows = np.random.default_rng(0).integers(-2, 3, (50, 4)).astype(np.float32)
+    other = rows[::-2] + 1
+    for second in (None, other, other[:0]):
+        cosines = rows @ (rows if second is None else second).T
+        near = np.triu(cosines >= 4, 1) if second is None else cosines >= 4
+        found = list(embeddings.alike(rows, second, 4.0, progress))
+        assert found == list(zip(*(part.tolist() for part in np.nonzero(near)), strict=True))
+
+
+def test_comparing_features_takes_the_memory_of_two_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "BLOCK", 64)
+    rows = np.eye(8, dtype=np.float32)[np.arange(8192) % 8]
+    tracemalloc.start()
+    found = next(embeddings.alike(rows, None, 2.0, Progress("features", io.StringIO())), None)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found is None
+    assert most < 64 * 8192  # of one block against all, fp32: four times as much

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import rules
+from pipeline import lists, rules
 from pipeline.config import ShardsConfig
 from wit.errors import ConfigError, InputError
 from wit.schema import Reason
@@ -245,6 +245,30 @@ def test_rules_come_from_the_config_file(tmp_path: Path) -> None:
     assert config.drop == {"price": "text LIKE '%$%'"}
     config = load(ShardsConfig, ["--drop", json.dumps({"price": "nsfw > 1"})], prog="wit shards")
     assert config.drop == {"price": "nsfw > 1"}
+
+
+class Counted(str):
+    """A word that counts how often it is compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return super().__eq__(other)
+
+    __hash__ = str.__hash__
+
+    def lower(self) -> str:
+        return Counted(super().lower())
+
+
+def test_a_long_list_is_not_searched_for_each_entry() -> None:
+    uids = [Counted(f"{i:032X}") for i in range(500)]
+    hosts = [Counted(f"h{i}.example") for i in range(500)]
+    hashes = [Counted("AB" * 32)]
+    found = lists.sort_out([*uids, *hosts, *hashes, "http://x.example/1"])
+    assert Counted.compared < 5000
+    assert found == (["http://x.example/1"], [uid.lower() for uid in uids], hosts)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from pipeline import leases
 from pipeline.build import build
 from pipeline.config import ShardsConfig
 from pipeline.fetch import limits
+from pipeline.run_state import Part
 from wit import manifest
 from wit.config import load
-from wit.errors import ConfigError, CorpusError
+from wit.errors import ConfigError, CorpusError, WitError
 
 
 def ranked(config: ShardsConfig, rank: int, world: int = 2) -> ShardsConfig:
@@ -55,6 +57,37 @@ def test_limits_per_host_are_shared_out() -> None:
     assert (limits(config).host_connections, limits(config).host_rate) == (8, 100)
     assert (limits(config, 4).host_connections, limits(config, 4).host_rate) == (2, 25)
     assert limits(config, 50).host_connections == 1
+
+
+def lease(since: float | None = None, **tries: int) -> leases._Lease:
+    return leases._Lease(Part(3, 0, 0, 100), Path("mark"), since, **tries)
+
+
+def test_a_task_is_slow_by_the_time_since_it_began() -> None:
+    held = {"waits": lease(None), "began": lease(400.0), "stuck": lease(100.0)}
+    assert leases.stragglers(held, [90.0] * 4, 461.0) == ["stuck"]  # four times the median
+    assert leases.stragglers(held, [90.0] * 4, 460.0) == []
+    assert leases.stragglers(held, [0.5] * 4, 461.0) == ["began", "stuck"]  # a minute at least
+    assert leases.stragglers(held, [90.0] * 3, 9999.0) == []  # too few to tell
+    held["stuck"] = held["stuck"].again(Path(), lost=False)
+    assert held["stuck"].since is None
+    held["stuck"].since = 100.0
+    assert leases.stragglers(held, [90.0] * 4, 820.0) == ["began"]
+    assert leases.stragglers(held, [90.0] * 4, 821.0) == ["began", "stuck"]
+
+
+def test_only_tasks_that_died_count_as_lost() -> None:
+    tried = lease(0.0, lost=leases.LEASES - 2)
+    for _ in range(9):
+        tried = tried.again(Path(), lost=False)
+    tried = tried.again(Path(), lost=True)
+    with pytest.raises(WitError, match="shard 000003 was lost 4 times: see `ray status`"):
+        tried.again(Path(), lost=True)
+
+
+def test_no_more_tasks_than_processors() -> None:
+    cases = {(0, 4, 9): 4, (64, 4, 9): 4, (2, 4, 9): 2, (0, 4, 3): 3, (0, 0, 9): 1}
+    assert {given: leases.at_once(*given) for given in cases} == cases
 
 
 def test_a_rank_is_below_the_number_of_ranks() -> None:

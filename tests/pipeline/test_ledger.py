@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from pipeline.finish import finish
 from pipeline.ledger import Ledger, read, record
 from pipeline.task import Outcome
 
@@ -61,3 +63,24 @@ def test_what_is_not_whole_is_cut_and_written_again(tmp_path: Path, damage: str)
             ledger.append(record(outcome, image))
         ledger.close()
         assert path.read_bytes() == whole
+
+
+def test_all_of_a_finished_shard_is_on_disk_before_its_ledger_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, folders = tmp_path / "000003.ledger", [tmp_path / name for name in ("a", "b", "times")]
+    for folder in folders:
+        folder.mkdir()
+    ledger, synced, fsync = Ledger(path), set[int](), os.fsync
+    ledger.append(record(Outcome(3, 0, reason="http_404", http_status=404), None))
+    ledger.close()
+
+    def noted(handle: int) -> None:
+        synced.add(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    assert finish(path, ["http://h.test/0.jpg"], "jpg", *folders) == 3
+    left = [*folders[1].iterdir(), *folders[2].iterdir(), *folders[1:]]
+    assert len(left) == 6
+    assert {file.name for file in left if file.stat().st_ino not in synced} == set()

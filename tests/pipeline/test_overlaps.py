@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.overlaps import in_words
 from wit.errors import InputError
 from wit.shard import Sample, write_shard
 
@@ -85,6 +86,12 @@ def test_overlaps_may_stay(found: Any) -> None:
         "None",
         "near_duplicate_image",
     ]
+
+
+def test_how_it_is_known_in_words() -> None:
+    assert in_words("sha256", 0) == "same bytes"
+    assert in_words("phash", 2) == "2 bits of the hash differ"
+    assert in_words("feature", None) == "alike by the features of a model"
 
 
 def test_a_folder_without_tars(run_until: Any, tmp_path: Path) -> None:

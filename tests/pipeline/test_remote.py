@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline import remote
+from pipeline.build import locked
 from pipeline.config import ShardsConfig
 from pipeline.verify import main as verify
 from wit import manifest
@@ -72,10 +73,10 @@ def test_a_corpus_goes_up_whole_and_the_manifest_last(
     first, sent[:] = list(sent), []
     monkeypatch.setattr(remote.Store, "put", lambda *given: (put(*given), sent.append(given[1])))
     remote.upload(corpus, url)
-    assert sent[-1] == manifest.NAME
     assert set(first).isdisjoint(sent)  # it went on where it was
-    wanted = {*manifest.read(corpus).files, *remote.BESIDE, manifest.NAME}
+    wanted = {*manifest.read(corpus).files, *remote.BESIDE}
     assert set(first) | set(sent) == wanted
+    wanted.add(manifest.NAME)
     found = names(s3, f"{BUCKET}/whole")
     assert found == {name: (corpus / name).read_bytes() for name in wanted}
     assert remote.upload(corpus, url) == f"{url} is up to date"
@@ -110,7 +111,10 @@ def test_large_files_have_the_tag_that_parts_get(
     assert s3.info(f"{BUCKET}/large/large.tar")["ETag"].strip('"').endswith("-3")
     monkeypatch.setattr(remote.Store, "sha256", None)  # nothing is read back
     assert store.holds("large.tar", large, sha256)
-    assert not store.holds("large.tar", corrupted(large), sha256)
+    other = corrupted(large)
+    assert not store.holds("large.tar", other, manifest.sha256_file(other))
+    with pytest.raises(CorpusError, match=r"large\.other: its sha256 differs from the manifest's"):
+        store.holds("large.tar", other, sha256)
 
 
 def corrupted(path: Path) -> Path:
@@ -127,6 +131,59 @@ def test_a_folder_is_a_store_too(corpus: Path, tmp_path: Path) -> None:
     assert verify([str(tmp_path / "copy")]) == 0
     (tmp_path / "copy" / "config.json").write_bytes(b"{}")
     assert "1 of" in remote.upload(corpus, url)
+
+
+def stored(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "shards/00000.tar", "config.json", "manifest.json"])
+def test_what_is_not_of_a_corpus_is_left_as_it_is(corpus: Path, tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "home" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"years of work")
+    with pytest.raises(CorpusError, match=f"home/{name}: not of a corpus .* another --upload"):
+        remote.upload(corpus, f"file://{tmp_path}/home")
+    assert stored(tmp_path / "home") == {name: b"years of work"}
+
+
+def test_a_file_of_ones_own_beside_a_copy_stays(corpus: Path, tmp_path: Path) -> None:
+    url, notes = f"file://{tmp_path}/copy", tmp_path / "copy" / "notes" / "mine.txt"
+    remote.upload(corpus, url)
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    (tmp_path / "copy" / "config.json").write_bytes(b"{}")
+    before = stored(tmp_path / "copy")
+    with pytest.raises(CorpusError, match=r"copy/notes/mine\.txt: not of a corpus"):
+        remote.upload(corpus, url)
+    assert stored(tmp_path / "copy") == before
+
+
+def test_a_corpus_is_held_while_it_goes_up(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, put = tmp_path / "mine", remote.Store.put
+    shutil.copytree(corpus, mine, ignore=shutil.ignore_patterns("stages"))
+    whole, refused = (mine / manifest.NAME).read_bytes(), []
+
+    def meanwhile(store: remote.Store, *given: Any) -> None:
+        with pytest.raises(CorpusError, match="is building it") as caught, locked(mine):
+            pass
+        refused.append(caught)
+        (mine / manifest.NAME).write_bytes(b"{}")  # of somebody who doesn't ask for the lock
+        put(store, *given)
+
+    with pytest.raises(CorpusError, match="is building it"), locked(mine):
+        remote.upload(mine, f"file://{tmp_path}/copy")
+    monkeypatch.setattr(remote, "THREADS", 1)
+    monkeypatch.setattr(remote.Store, "put", meanwhile)
+    remote.upload(mine, f"file://{tmp_path}/copy")
+    assert refused
+    assert (tmp_path / "copy" / manifest.NAME).read_bytes() == whole
 
 
 def test_no_such_bucket_is_one_line(s3: Any, corpus: Path) -> None:

@@ -11,10 +11,13 @@ import duckdb
 import pytest
 
 from pipeline.catalogue import open_catalogue
+from pipeline.config import EngineConfig
+from pipeline.report import samples
 from pipeline.report.build import SECTIONS
+from pipeline.report.source import opened
 from wit import manifest
 from wit.errors import CorpusError
-from wit.report_command import main
+from wit.report_command import ReportConfig, main
 
 VOID = {"img", "meta", "link", "br", "use", "path"}
 
@@ -151,6 +154,17 @@ def test_hostile_words_do_no_harm(corpus: Path, tmp_path: Path) -> None:
     assert "m" * 1001 not in whole
     assert any("document.title='broken'" in word for word in page.words)  # shown as it is
     assert len(whole.encode()) < 10_000_000
+
+
+def test_overlaps_that_features_found_are_said_to_be_so(corpus: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "corpus"
+    shutil.copytree(corpus, mine, ignore=shutil.ignore_patterns("stages"))
+    with duckdb.connect(str(mine / "corpus.duckdb")) as con:
+        con.execute("INSERT INTO eval_overlaps SELECT row, uid, 'cars', 'c7', 'feature', NULL"
+                    " FROM pairs WHERE verdict = 'kept' LIMIT 1")  # fmt: skip
+    with opened(ReportConfig(paths=[mine]), EngineConfig(threads=1), tmp_path / "x") as source:
+        shown = "".join(samples.overlaps(source))
+    assert "<small>alike by the features of a model; the pair is kept</small>" in shown
 
 
 def test_a_corpus_without_its_stages(corpus: Path, tmp_path: Path) -> None:

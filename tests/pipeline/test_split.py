@@ -8,28 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import pytest
 
 from pipeline.build import build
-from pipeline.config import ShardsConfig
+from pipeline.config import EngineConfig, ShardsConfig
 from pipeline.optout import parse
 from pipeline.removal import remove
+from pipeline.report.source import opened
 from pipeline.reshard import main as reshard
 from pipeline.verify import verify
+from wit.report_command import ReportConfig
 from wit.shard import load_index, read_shard
-
-
-@pytest.fixture(scope="module")
-def split(
-    sample: ShardsConfig, corpus: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[ShardsConfig, Path]:
-    """The small sample with a share of its pages held out, built on from one without a split."""
-    folder = tmp_path_factory.mktemp("split") / "corpus"
-    shutil.copytree(corpus, folder)
-    pack = sample.pack.model_copy(update={"val_share": 0.3, "shard_size": 50})
-    config = sample.model_copy(update={"corpus": folder, "pack": pack})
-    build(config)
-    return config, folder
 
 
 def pages(folder: Path, side: str) -> Counter[str]:
@@ -60,10 +48,24 @@ def test_no_page_is_on_both_sides(split: tuple[ShardsConfig, Path], corpus: Path
     assert {row["split"] for row in pq.read_table(corpus / "pairs").to_pylist()} == {None, "train"}
 
 
+def test_the_report_has_pictures_of_both_sides(
+    split: tuple[ShardsConfig, Path], tmp_path: Path
+) -> None:
+    rows = pq.read_table(split[1] / "pairs").to_pylist()
+    kept = [row["row"] for row in sorted(rows, key=lambda row: str(row["split"])) if row["key"]]
+    kept = [*kept[:3], *kept[-3:]]
+    bare = tmp_path / "corpus"  # the pictures can come from the shards alone
+    shutil.copytree(split[1], bare, ignore=shutil.ignore_patterns("stages"))
+    with opened(ReportConfig(paths=[bare]), EngineConfig(threads=1), tmp_path / "x") as source:
+        assert set(source.pictures(source.rows(kept))) == set(kept)
+
+
 def test_what_follows_knows_both_sides(
     split: tuple[ShardsConfig, Path], corpus: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    config, folder = split
+    config, folder = split[0], tmp_path / "corpus"
+    shutil.copytree(split[1], folder)
+    config = config.model_copy(update={"corpus": folder})
     held_out = load_index(folder / "val")
     assert reshard([str(folder), "--out", str(tmp_path / "new")]) == 0
     assert f"{held_out.num_rows} held_out" in capsys.readouterr().out

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import catalogue
-from pipeline.verify import main, verify
+from pipeline.verify import _shard_problems, main, verify
 from wit import manifest
 from wit.errors import CorpusError
 from wit.shard import Sample, load_index, read_shard, write_shard
@@ -228,3 +228,12 @@ def test_several_problems_are_counted(copy: Path) -> None:
 def test_no_corpus(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no finished corpus"):
         main([str(tmp_path / "absent")])
+
+
+@pytest.mark.parametrize(
+    "entry", [{"../../x.tar": 1}, {"00000.tar": "1"}, {"/x.tar": 1}, {"x": []}]
+)
+def test_sizes_that_a_stranger_wrote(tmp_path: Path, entry: dict[str, object]) -> None:
+    (tmp_path / "sizes.json").write_text(json.dumps(entry))
+    with pytest.raises(CorpusError, match=r"sizes\.json: .* is no shard and its samples"):
+        list(_shard_problems(tmp_path))

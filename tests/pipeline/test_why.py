@@ -127,6 +127,12 @@ def test_each_threshold_is_a_key_of_the_config(why: Why) -> None:
         assert why.meaning(reason) == REASONS[reason]
 
 
+def test_features_decide_too(why: Why) -> None:
+    cosine = {"dedupe.max_cosine": why.plain["dedupe"]["max_cosine"]}
+    assert {"dedupe.features": [], **cosine}.items() <= why.limits("near_duplicate_image").items()
+    assert {"dedupe.evaluation_features": [], **cosine}.items() <= why.limits("overlap").items()
+
+
 def test_what_was_measured_is_said(pairs: list[dict[str, Any]]) -> None:
     told = {row["reason"]: measured(row) for row in pairs if row["reason"]}
     assert "characters" in told[Reason.TEXT_TOO_SHORT]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -68,5 +69,46 @@ def test_no_manifest_or_another_file(corpus: Path) -> None:
         with pytest.raises(CorpusError, match="not a manifest"):
             manifest.read(corpus)
     (corpus / "manifest.json").unlink()
+    (corpus / "manifest.json").mkdir()
+    with pytest.raises(CorpusError, match="not a manifest"):
+        manifest.read(corpus)
+    (corpus / "manifest.json").rmdir()
     with pytest.raises(CorpusError, match="run `wit shards --corpus"):
         manifest.verify(corpus)
+
+
+GOOD = {"bytes": 3, "sha256": "ab" * 32}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("files", {name: GOOD}) for name in ("../x", "/etc/passwd", "shards/../../x", "x.txt")),
+        *(
+            ("files", {name: GOOD})
+            for name in ("", "shards//x", "shards/.", "pairs/\0", "stages/x")
+        ),
+        ("files", {"config.json": {**GOOD, "bytes": "3"}}),
+        ("files", {"config.json": {**GOOD, "bytes": -1}}),
+        ("files", {"config.json": {**GOOD, "bytes": True}}),
+        ("files", {"config.json": {**GOOD, "sha256": "ab" * 31 + "\n"}}),
+        ("files", {"config.json": {"bytes": 3}}),
+        ("files", ["config.json"]),
+        ("stages", [{"name": "90_pairs"}]),
+        ("stages", "all"),
+        ("catalogue", {"pairs": 3}),
+        ("fingerprint", None),
+        ("versions", {"pillow": 1}),
+        ("more", 1),
+    ],
+)
+def test_a_strangers_manifest(corpus: Path, key: str, value: object) -> None:
+    path = corpus / "manifest.json"
+    plain = {k: v for k, v in json.loads(path.read_bytes()).items() if k != "digest"}
+    path.write_text(json.dumps(plain | {key: value}))
+    with pytest.raises(CorpusError, match=r"manifest\.json: damaged, or not a manifest") as caught:
+        manifest.verify(corpus)
+    assert "\n" not in str(caught.value)
+    path.write_text("[" * 100_000)
+    with pytest.raises(CorpusError, match="not a manifest"):
+        manifest.read(corpus)

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from eval.browse.command import BrowseConfig, served
+from eval.pages.server import serve
 from wit.config import load
 from wit.errors import ConfigError, CorpusError, InputError
 
@@ -73,6 +74,17 @@ def test_the_page_and_nothing_else_is_served(gallery, tmp_path):
         assert (reply.status, json.loads(content)["error"][:7]) == (400, "offset:")
         reply, _ = request(address, "POST", "/search", " " * 300_000, **json_type)
         assert reply.status == 413
+
+
+def test_what_goes_wrong_with_the_corpus_is_answered_in_a_line():
+    def torn(asked):
+        raise CorpusError("corpus.duckdb: torn: build it again")
+
+    with serve("browse", {"search": torn}, lambda name: None) as address:
+        headers = {"Content_Type": "application/json", "Cookie": enter(address)}
+        reply, content = request(address, "POST", "/search", "{}", **headers)
+    assert reply.status == 500
+    assert json.loads(content) == {"error": "corpus.duckdb: torn: build it again"}
 
 
 def test_bound_elsewhere_a_token_lets_in_and_a_strangers_name_does_not(gallery, tmp_path):

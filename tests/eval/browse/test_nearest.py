@@ -2,13 +2,15 @@
 
 import base64
 import struct
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from eval.browse import vectors
+from eval.browse import nearest, vectors
 from eval.browse.nearest import Nearest
 from eval.browse.postings import state_of
 from pipeline import optout
@@ -162,3 +164,22 @@ def test_labels_for_a_picture(page, checkpoint, png):
     ):
         with pytest.raises(InputError, match=said):
             page.classify({**good, **change})
+
+
+def test_two_dropped_pictures_at_once(page, checkpoint, png, monkeypatch):
+    found, inside, most = nearest_of(page, checkpoint), [], []
+
+    def counted(data, max_pixels):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.05)  # as long as others would need to come in
+        inside.pop()
+        return decode(data, max_pixels)
+
+    monkeypatch.setattr(nearest, "decode", counted)
+    asked = {"picture": encoded(png((230, 20, 20)))}
+    with ThreadPoolExecutor(8) as pool:
+        features = list(pool.map(lambda _: found.query("image", asked, page.pictures), range(8)))
+        named = list(pool.map(lambda _: found.classify(asked, ["a", "b"], "{c}"), range(8)))
+    assert max(most) <= nearest.DECODED
+    assert (len(features), len(named)) == (8, 8)

@@ -1,10 +1,15 @@
 """A pair and why it is there, flags, and what the page says without a model."""
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
 from eval.browse.flags import Flags
 from eval.browse.pictures import Pictures
+from eval.browse.reader import Reader
 from pipeline.remove import main as remove_main
 from wit.errors import InputError
 from wit.image import decode
@@ -28,7 +33,7 @@ def test_a_pair_with_all_that_is_known(page, reader, rows):
         if found["kept"]:
             assert found["kept"]["uid"] == row["duplicate_of"]
             assert row["row"] in [one["row"] for one in reader.pair(found["kept"]["row"])["gone"]]
-    fetched = [reader.pair(row["row"])["fetched"] for row in rows if row["key"]][:3]
+    fetched = [reader.fetched(row["url"]) for row in rows if row["key"]][:3]
     assert all(one["http_status"] == 200 and one["fetched_at"] for one in fetched)
     with pytest.raises(InputError, match="no row 99999"):
         reader.pair(99999)
@@ -37,6 +42,26 @@ def test_a_pair_with_all_that_is_known(page, reader, rows):
     assert told["why"]["reason"] in ("duplicate_image", "near_duplicate_image")
     assert told["why"]["stage"] == "70_images"
     assert told["kept"]["text"] == "a picture of a red boat"
+
+
+def test_a_pair_that_features_found_in_an_evaluation_set(looked_at, reader, tmp_path):
+    copy = tmp_path / "corpus"
+    shutil.copytree(looked_at, copy)
+    with duckdb.connect(str(copy / "corpus.duckdb")) as con:
+        con.execute("INSERT INTO eval_overlaps VALUES (3, 'x', 'cars', 'c7', 'feature', NULL)")
+    opened = Reader(copy, next(copy.glob("browse/words-*.duckdb")), "1GB", 30.0)
+    (overlap,) = opened.pair(3)["overlaps"]
+    opened.close()
+    assert overlap["words"] == "alike by the features of a model"
+
+
+def test_the_provenance_is_read_for_one_pair_alone(page, monkeypatch):
+    asked = []
+    monkeypatch.setattr(page.reader, "fetched", lambda url: asked.append(url) or {"bytes": 3})
+    found = page.why({"text": "a picture of a red boat"})["found"]
+    assert (len(found), asked) == (1, [])
+    assert page.pair({"row": found[0]["pair"]["row"]})["fetched"] == {"bytes": 3}
+    assert asked == [found[0]["pair"]["url"]]
 
 
 def test_without_a_model_the_page_says_what_it_needs(page):
@@ -78,6 +103,19 @@ def test_flags_stay_and_remove_takes_the_list(page, capsys):
     assert rows[planted["uid"]]["reason"] == "opted_out"
     with pytest.raises(InputError, match="the corpus has changed"):
         page.actions()["search"]({"text": ""})
+
+
+def test_two_pages_write_one_list(page):
+    path, uids = page.corpus / "flagged.txt", [f"{i:032x}" for i in range(24)]
+    other = Flags(path, page.corpus)
+    page.flag({"value": "example.org"})
+    other.set("example.net", True)
+    assert page.flag({"value": "example.org", "on": False})["flags"] == 1
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(one.set, uid, True) for uid in uids for one in (page.flags, other)]
+    assert [future.result() for future in both] == [None] * 48
+    found = Flags(path, page.corpus).entries
+    assert found == {("domain", "example.net"), *(("uid", uid) for uid in uids)}
 
 
 def test_why_not(page):

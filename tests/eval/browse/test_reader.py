@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import tracemalloc
 from collections import Counter
 
 import duckdb
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from eval.browse import search
 from eval.browse.postings import postings, state_of
-from eval.browse.reader import Reader
+from eval.browse.reader import ANSWER, Reader
 from pipeline.config import EngineConfig
 from wit.errors import InputError
 from wit.text import words
@@ -103,10 +104,16 @@ def test_filters(reader, rows, column, op, value, holds):
 
 def test_filters_by_query_and_order(reader, rows, looked_at):
     with duckdb.connect(str(looked_at / "corpus.duckdb"), read_only=True) as con:
+        query, words = con.execute("""SELECT query, words FROM queries
+            ORDER BY matched DESC, query LIMIT 1""").fetchall()[0]
         expected = con.execute("""SELECT row FROM matches JOIN queries USING (query_id)
-            WHERE query = 'red circle' ORDER BY row""").fetchall()
-    asked = [{"column": "query", "op": "is", "value": "red circle"}]
-    assert reader.find("", asked, ["row"], 10_000, 0)[0] == [row for (row,) in expected]
+            WHERE query = ? ORDER BY row""", [query]).fetchall()  # fmt: skip
+    asked = [{"column": "query", "op": "is", "value": query}]
+    assert reader.find("", asked, ["row"], 10_000, 0)[0] == [row for (row,) in expected] != []
+    worded, total = reader.find(words, asked, [], 10_000, 0)  # now more tables have rows
+    assert (set(worded), total) == ({row for (row,) in expected}, len(expected))
+    overlaps = [{"column": "eval_overlap", "op": "is", "value": "a set"}]
+    assert reader.find(words, overlaps, [], 10, 0) == ([], 0)
     widths = [rows[row]["width"] for row in reader.find("", KEPT, ["-width"], 50, 0)[0]]
     assert widths == sorted(widths, reverse=True)
 
@@ -138,9 +145,18 @@ def test_sql_reads_and_does_nothing_else(reader, looked_at, tmp_path):
     assert len(reader.sql("DESCRIBE pairs", 100)["rows"]) == len(reader.columns)
     big = reader.sql("SELECT rank, [1, 2], {'a': 1.5}, 'nan'::DOUBLE FROM pairs LIMIT 1", 1)
     assert json.dumps(big)  # every value is one of JSON's
-    before = (looked_at / "corpus.duckdb").read_bytes()
-    written = tmp_path / "out"
+    catalogue = looked_at / "corpus.duckdb"
+    before, written = catalogue.read_bytes(), tmp_path / "out"
+    names, plain = sorted(looked_at.iterdir()), "FORMAT csv, USE_TMP_FILE false"
     for query in (
+        f"COPY (SELECT 42) TO '{catalogue}.wal' ({plain})",
+        f"EXPLAIN ANALYZE COPY (SELECT 42) TO '{catalogue}.wal' ({plain})",
+        f"COPY (SELECT 42) TO '{catalogue}' ({plain})",
+        f"EXPLAIN ANALYZE COPY (SELECT 42) TO '{catalogue}' ({plain})",
+        "EXPLAIN ANALYZE CREATE TEMP TABLE x AS SELECT 1",
+        "EXPLAIN ANALYZE DROP TABLE pairs",
+        "EXPLAIN SELECT 1",
+        "DROP TABLE pairs",
         "DELETE FROM pairs",
         "UPDATE pairs SET text = ''",
         "CREATE TABLE x AS SELECT 1",
@@ -168,7 +184,20 @@ def test_sql_reads_and_does_nothing_else(reader, looked_at, tmp_path):
             reader.sql(query, 10)
         assert "\n" not in str(caught.value)
     assert not written.exists()
-    assert (looked_at / "corpus.duckdb").read_bytes() == before
+    assert sorted(looked_at.iterdir()) == names
+    assert catalogue.read_bytes() == before
+
+
+def test_an_answer_has_a_size_and_is_cut_row_by_row(reader):
+    tracemalloc.start()
+    answer = reader.sql("SELECT repeat('x', 1000000), range(50000) FROM range(60)", 100)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 12_000_000  # two rows; of all of them, 60 MB of text alone
+    assert (len(answer["rows"]), answer["more"]) == (60, False)
+    assert {len(cell) for row in answer["rows"] for cell in row} == {2001}
+    answer = reader.sql("SELECT repeat('x', 2000) FROM range(9000)", 9000)
+    assert (len(answer["rows"]), answer["more"]) == (math.ceil(ANSWER / 2000), True)
 
 
 def test_sql_that_takes_too_long_or_too_much_is_stopped(looked_at):
