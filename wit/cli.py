@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from wit.errors import MissingExtra, WitError
 
@@ -70,6 +71,11 @@ def run(argv: Sequence[str]) -> int:
     return code
 
 
+def _stopped() -> NoReturn:
+    print("wit: stopped; run the same command again: what was saved is kept", file=sys.stderr)
+    sys.exit(130)
+
+
 def main() -> None:
     """Entry point: errors become one line on stderr and exit code 2."""
     try:
@@ -78,8 +84,11 @@ def main() -> None:
         print(f"wit: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("wit: stopped; run the same command again: what was saved is kept", file=sys.stderr)
-        sys.exit(130)
+        _stopped()
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":  # how DuckDB reports Ctrl-C in the middle of a query
+            raise
+        _stopped()
     except BrokenPipeError:  # the reader of a pipe went away: not a mistake
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import signal
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from pipeline.catalogue import TABLES
 from pipeline.sql_command import main, table
+from wit import cli
 from wit.errors import ConfigError, CorpusError, InputError
 
 
@@ -88,3 +93,24 @@ def test_cells_hold_no_control_characters_and_have_an_end() -> None:
     assert text.splitlines()[3].endswith("…")
     assert len(text.splitlines()[3]) == 60
     assert table(["n"], [[1234567], [0.25], [True]]).split()[2:] == ["1,234,567", "0.25", "True"]
+
+
+def test_ctrl_c_in_a_query_is_one_line(
+    corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB reports it as an error of its own."""
+    endless = "SELECT sum(a.range * b.range) FROM range(100000000) a, range(100000000) b"
+    monkeypatch.setattr(sys, "argv", ["wit", "sql", endless, "--corpus", str(corpus)])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    press = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    press.start()
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+    finally:
+        press.cancel()
+        signal.signal(signal.SIGINT, before)
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == (
+        "wit: stopped; run the same command again: what was saved is kept\n"
+    )
