@@ -136,7 +136,7 @@ def open_catalogue(corpus: Path) -> duckdb.DuckDBPyConnection:
         first = str(error).splitlines()[0]
         raise CorpusError(f"{path}: {first}: delete it and run `wit shards` again") from None
     for setting in (
-        "enable_progress_bar = true",  # for `polled`; nothing is printed
+        "enable_progress_bar = true",  # for `execute`; nothing is printed
         "enable_progress_bar_print = false",
         "enable_external_access = false",
         "lock_configuration = true",

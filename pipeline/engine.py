@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,31 +59,28 @@ def copy(
     named = set(re.findall(r"\$([a-z_]+)", query))
     used = {name: value for name, value in params.items() if name in named}
     wrapped = f"COPY ({query}) TO $target (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880)"
-    with polled(con, progress):
-        con.execute(wrapped, {**used, "target": str(target)})
+    execute(con, wrapped, {**used, "target": str(target)}, progress)
 
 
-@contextmanager
-def polled(con: duckdb.DuckDBPyConnection, progress: Progress | None) -> Iterator[None]:
-    """Show how far the queries of a connection are while the context lasts."""
-    if progress is None:
-        yield
-        return
-    done = threading.Event()
-
-    def poll() -> None:
-        while not done.wait(_POLL):
-            percent = con.query_progress()
-            if percent > 0:
-                progress(percent, 100, unit="%")
-
-    thread = threading.Thread(target=poll, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+def execute(
+    con: duckdb.DuckDBPyConnection,
+    query: str,
+    params: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> duckdb.DuckDBPyConnection:
+    """`con.execute` that shows how far the query is, and that Ctrl-C ends at once: in the main
+    thread DuckDB would look for it only between tasks, which may take minutes."""
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(con.execute, query, params)
+        try:
+            while not wait([running], _POLL).done:
+                percent = con.query_progress()
+                if progress is not None and percent > 0:
+                    progress(percent, 100, unit="%")
+        except BaseException:
+            con.interrupt()
+            raise
+        return running.result()
 
 
 @contextmanager

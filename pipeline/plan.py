@@ -79,14 +79,14 @@ class Plan:
     """The curve of a corpus: sizes, and tails, against the cap."""
 
     def __init__(self, corpus: Path, method: str, con: duckdb.DuckDBPyConnection) -> None:
-        from pipeline.engine import polled, sql_text
+        from pipeline.engine import execute, sql_text
 
         self._method, self._con = method, con
         names = {"match": "20_match", "dedupe": "40_dedupe", "queries": "18_queries"}
         self._tables = {key: _table(corpus, stage) for key, stage in names.items()}
         progress = Progress("balance plan")
-        with polled(con, progress):
-            needed = con.execute(sql_text("plan_needed.sql"), {**self._tables, "method": method})
+        given = {**self._tables, "method": method}
+        needed = execute(con, sql_text("plan_needed.sql"), given, progress)
         self._needed: list[tuple[int, int]] = needed.fetchall()
         progress.clear()
         two = {key: self._tables[key] for key in ("match", "dedupe")}

@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     import duckdb
 
     from pipeline.catalogue import open_catalogue
-    from pipeline.engine import polled, sql_text
+    from pipeline.engine import execute, sql_text
 
     with open_catalogue(config.corpus) as con:
         if config.diagram is not None:
@@ -62,8 +62,7 @@ def main(argv: Sequence[str]) -> int:
             return 0
         progress = Progress("query")
         try:
-            with polled(con, progress):
-                con.execute(config.query or sql_text("sql_tables.sql"))
+            execute(con, config.query or sql_text("sql_tables.sql"), progress=progress)
             progress.clear()
             _print(con, config)
         except duckdb.Error as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.catalogue import INDEXES, NAME
 from pipeline.config import EngineConfig
-from pipeline.engine import connect, engine_errors, polled, sql_text
+from pipeline.engine import connect, engine_errors, execute, sql_text
 from wit.config import fingerprint
 from wit.progress import Progress, duration
 from wit.text import NORMALISER_VERSION
@@ -44,8 +44,8 @@ def postings(corpus: Path, state: str, engine: EngineConfig) -> Path:
     with engine_errors("words", engine), connect(engine, spill, temporary) as con:
         quoted = str(corpus / NAME).replace("'", "''")
         con.execute(f"ATTACH '{quoted}' AS catalogue (READ_ONLY)")
-        with polled(con, progress):
-            con.execute(f"CREATE TABLE postings AS {sql_text('browse_postings.sql')}")
+        query = f"CREATE TABLE postings AS {sql_text('browse_postings.sql')}"
+        execute(con, query, progress=progress)
         rows = con.table("postings").count("*").fetchall()[0][0]
         con.execute("CHECKPOINT")
     shutil.rmtree(spill, ignore_errors=True)
