@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from pipeline.config import EngineConfig
 from pipeline.context import Context, Counts
 from pipeline.engine import connect, copy, sql_text
 from wit.config import fingerprint
 from wit.errors import CorpusError
+from wit.progress import Progress
 from wit.schema import REASONS, Reason
 
 NAME = "corpus.duckdb"
@@ -42,8 +44,6 @@ SQL_FILES = (*(f"95_{name}.sql" for name in TABLES), "95_comments.sql", "95_quer
 
 def catalogue(context: Context) -> Counts:
     """Write `corpus.duckdb` and `queries.parquet`; counts are those of the pairs."""
-    path = context.out / NAME
-    path.unlink(missing_ok=True)  # of a killed try
     params: dict[str, dict[str, Any]] = {
         "pairs": {"pairs": str(context.corpus / "pairs" / "*.parquet")},
         "matches": {"match": context.table("20_match")},
@@ -53,19 +53,43 @@ def catalogue(context: Context) -> Counts:
         "words": {"clean": context.table("15_clean")},
         "duplicates": {"keep": context.config.dedupe.keep},
     }
-    with connect(context.config.engine, context.out / ".spill", path) as con:
-        con.register("reports", _reports(context))
-        con.register("meanings", meanings(context.config.drop))
+    total = write(
+        context.out, context.config.engine, params, _reports(context),
+        meanings(context.config.drop), context.progress,
+    )  # fmt: skip
+    return Counts(total, total)
+
+
+def write(
+    out: Path,
+    engine: EngineConfig,
+    params: Mapping[str, dict[str, Any]],
+    reports: pa.Table,
+    meanings: pa.Table,
+    progress: Progress,
+) -> int:
+    """Write `corpus.duckdb` and `queries.parquet` into `out`; returns the number of rows.
+
+    Args:
+        params: of the SQL file of each table.
+        reports: what each stage counted: nth, stage, rows_in, rows_out.
+        meanings: see `meanings`.
+    """
+    path = out / NAME
+    path.unlink(missing_ok=True)  # of a killed try
+    with connect(engine, out / ".spill", path) as con:
+        con.register("reports", reports)
+        con.register("meanings", meanings)
         for done, name in enumerate(TABLES):
             con.execute(f"CREATE TABLE {name} AS {sql_text(f'95_{name}.sql')}", params.get(name))
-            context.progress(done + 1, len(TABLES), unit="tables")
+            progress(done + 1, len(TABLES), unit="tables")
         con.execute(sql_text("95_comments.sql"))
         con.unregister("reports")
         con.unregister("meanings")
-        copy(con, "95_queries_file.sql", {}, context.out / "queries.parquet")
+        copy(con, "95_queries_file.sql", {}, out / "queries.parquet")
         con.execute("CHECKPOINT")
-        total = con.table("pairs").count("*").fetchall()[0][0]
-    return Counts(total, total)
+        rows: int = con.table("pairs").count("*").fetchall()[0][0]
+    return rows
 
 
 def index_files(corpus: Path) -> list[str]:
@@ -79,12 +103,18 @@ def _reports(context: Context) -> pa.Table:
     records = [
         json.loads((at / "stage.json").read_text()) for at in sorted(context.inputs.values())
     ]
+    return reports([(row["name"], row["rows_in"], row["rows_out"]) for row in records])
+
+
+def reports(counted: Sequence[tuple[str, int, int]]) -> pa.Table:
+    """Name, rows in and rows out of each stage, in their order."""
+    names, rows_in, rows_out = zip(*counted, strict=True)
     return pa.table(
         {
-            "nth": pa.array(range(len(records)), pa.int32()),
-            "stage": pa.array([record["name"] for record in records], pa.string()),
-            "rows_in": pa.array([record["rows_in"] for record in records], pa.int64()),
-            "rows_out": pa.array([record["rows_out"] for record in records], pa.int64()),
+            "nth": pa.array(range(len(counted)), pa.int32()),
+            "stage": pa.array(names, pa.string()),
+            "rows_in": pa.array(rows_in, pa.int64()),
+            "rows_out": pa.array(rows_out, pa.int64()),
         }
     )
 

@@ -11,12 +11,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from pipeline.config import ShardsConfig
+from pipeline.config import EngineConfig, ShardsConfig
+from pipeline.engine import connect, sql_text
 from wit.errors import InputError
+from wit.files import write_durably
 
 NAME = "optouts.txt"
 KINDS = (
@@ -90,6 +94,22 @@ def read(corpus: Path) -> OptOuts:
     path = corpus / NAME
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     return parse(lines, str(path))
+
+
+def write(corpus: Path, listed: OptOuts) -> None:
+    """Make a list that of a corpus."""
+    text = "".join(f"{value}\n" for _, value in sorted(listed.entries))
+    write_durably(corpus / NAME, text.encode())
+
+
+def concerned(corpus: Path, listed: OptOuts) -> list[str]:
+    """uids of the pairs in the shards of a corpus that a list takes out."""
+    with TemporaryDirectory() as folder, connect(EngineConfig(), Path(folder) / "spill") as con:
+        path = Path(folder) / "optouts.parquet"
+        pq.write_table(listed.table(), path)
+        given = {"pairs": str(corpus / "pairs" / "*.parquet"), "optouts": str(path)}
+        con.execute(sql_text("remove_rows.sql"), given)
+        return [uid for _, uid, *_, kept in con.fetchall() if kept]
 
 
 def files(config: ShardsConfig) -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,16 +18,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import EngineConfig
-from pipeline.engine import connect, copy
+from pipeline import optout
+from pipeline.config import ShardsConfig
 from pipeline.pack import ATTEMPTS
+from pipeline.recut_tables import write_tables
 from wit import manifest, schema
 from wit.config import fingerprint, write_json
 from wit.errors import CorpusError, InputError
 from wit.progress import Progress
-from wit.schema import COUNTS
+from wit.schema import COUNTS, Reason
 from wit.shard import Sample, load_index, read_member, sample_key, shard_name, write_shard
 
+STAGE = "reshard"  # the one stage of such a corpus
 MOST = 10_000  # samples of a shard: keys have four digits for them
 
 
@@ -74,6 +77,8 @@ def recut(
     if out.exists():
         raise InputError(f"{out}: it is there already: give another --out or remove it")
     prints = [manifest.read(source.corpus).fingerprint for source in sources]
+    configs = [_config(source.corpus) for source in sources]
+    sources, listed = _opted_out(sources, append)
     temporary = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     (temporary / "shards").mkdir(parents=True)
@@ -96,30 +101,58 @@ def recut(
     progress.clear()
     identity = {"sources": prints, "cut": [cut.samples, cut.bytes], "append": append, **about}
     mark = fingerprint(identity)
-    write_json({"fingerprint": mark, "config": identity}, temporary / "config.json")
-    _write_pairs([source.corpus for source in sources], temporary)
+    settings = configs[0]["config"]
+    whole = {"fingerprint": mark, "config": settings, "recut": identity, "sources": configs}
+    write_json(whole, temporary / "config.json")
+    if listed.entries:
+        optout.write(temporary, listed)
     total = sum(writer.sizes.values())
-    counts = {"name": "reshard", "rows_in": total + sum(reasons.values()), "rows_out": total}
-    stages = [{**counts, "reasons": reasons}]
-    files = manifest.scan(temporary)
-    manifest.write(temporary, manifest.Manifest(mark, {}, files, stages, {}))
+    stage = {"name": STAGE, "rows_in": total + sum(reasons.values()), "rows_out": total}
+    digests = write_tables([source.corpus for source in sources], temporary, stage, settings)
+    files, stages = manifest.scan(temporary), [{**stage, "reasons": reasons}]
+    manifest.write(temporary, manifest.Manifest(mark, {}, files, stages, digests))
     temporary.rename(out)
     gone = "".join(f", {number:,} {reason}" for reason, number in sorted(reasons.items()))
     return f"{out}: {total:,} samples in {len(writer.sizes):,} shards{gone}"
 
 
-def _write_pairs(corpora: list[Path], out: Path) -> None:
-    """pairs/: the rows of the samples in the new shards, and no others."""
-    (out / "pairs").mkdir()
-    tables = {
-        "pairs": [
-            str(path) for corpus in corpora for path in sorted(corpus.glob("pairs/*.parquet"))
-        ],
-        "index": str(out / "shards" / "index.parquet"),
-    }
-    with connect(EngineConfig(), out / ".spill") as con:
-        copy(con, "recut_pairs.sql", tables, out / "pairs" / "00000.parquet")
-    shutil.rmtree(out / ".spill", ignore_errors=True)
+def _config(corpus: Path) -> dict[str, Any]:
+    """What config.json of a source holds: under `config` the settings of a build.
+
+    Raises:
+        CorpusError: there is none, or it is of an older version.
+    """
+    path = corpus / "config.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+        ShardsConfig.model_validate(found["config"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        first = str(error).splitlines()[0]
+        raise CorpusError(f"{path}: not the settings of a build: {first}") from None
+    return found
+
+
+def _opted_out(sources: Sequence[Source], append: bool) -> tuple[list[Source], optout.OptOuts]:
+    """The sources without what any of them was asked to remove, and the joined list.
+
+    Raises:
+        InputError: shards that are to stay hold such pairs.
+    """
+    lists = [optout.read(source.corpus).entries for source in sources]
+    listed = optout.OptOuts(frozenset().union(*lists))
+    if not listed.entries:
+        return list(sources), listed
+    found = []
+    for nth, source in enumerate(sources):
+        gone = dict.fromkeys(optout.concerned(source.corpus, listed), str(Reason.OPTED_OUT))
+        if gone and append and nth == 0:
+            listing = sources[1].corpus / optout.NAME
+            raise InputError(
+                f"{source.corpus}: {len(gone):,} of its pairs are on the opt-out list of another"
+                f" corpus: first run `wit remove {source.corpus} --file {listing}`"
+            )
+        found.append(replace(source, unwanted={**source.unwanted, **gone}))
+    return found, listed
 
 
 def _ticker(sources: Sequence[Source]) -> tuple[Callable[[], None], Progress]:

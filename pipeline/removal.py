@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline import catalogue, optout
+from pipeline import catalogue, optout, recut
 from pipeline.build import locked
 from pipeline.config import EngineConfig
 from pipeline.engine import connect, copy, sql_text
@@ -33,11 +33,13 @@ from wit.shard import read_shard, write_shard
 from wit.text import words
 
 OLD = ".manifest-before-remove.json"  # while a removal is under way
+PAIRS = ("90_pairs", recut.STAGE)  # the stage that counts the pairs, of a build or a cut
 STAGES = (
     "70_images",
     "75_cap",
     "80_pack",
     "90_pairs",
+    recut.STAGE,
 )  # whose counts change as a new build's would
 
 
@@ -53,9 +55,7 @@ def remove(corpus: Path, wanted: optout.OptOuts) -> str:
         if not (corpus / OLD).exists():
             (corpus / manifest.NAME).rename(corpus / OLD)
         listed = optout.OptOuts(optout.read(corpus).entries | wanted.entries)
-        text = "".join(f"{value}\n" for _, value in sorted(listed.entries))
-        (corpus / f"{optout.NAME}.tmp").write_text(text, "utf-8")
-        (corpus / f"{optout.NAME}.tmp").replace(corpus / optout.NAME)
+        optout.write(corpus, listed)
         return _apply(corpus, listed)
 
 
@@ -88,7 +88,7 @@ def _apply(corpus: Path, listed: optout.OptOuts) -> str:
     shutil.rmtree(corpus / catalogue.INDEXES, ignore_errors=True)  # features of what is removed
     digests = _update_catalogue(corpus)
     kept = pc.sum(pc.equal(pq.read_table(corpus / "pairs")["verdict"], "kept")).as_py() or 0
-    stood = next(stage["rows_out"] for stage in before.stages if stage["name"] == "90_pairs")
+    stood = next(stage["rows_out"] for stage in before.stages if stage["name"] in PAIRS)
     _write_manifest(corpus, before, stood - kept, digests)
     (corpus / OLD).unlink()
     shutil.rmtree(scratch)
@@ -189,7 +189,7 @@ def _write_manifest(
             stage["rows_out"] -= gone
         if stage["name"] in ("75_cap", "80_pack"):
             stage["rows_in"] -= gone
-        if stage["name"] in ("70_images", "90_pairs"):
+        if stage["name"] in ("70_images", *PAIRS):
             reasons = Counter(stage["reasons"])
             reasons[str(Reason.OPTED_OUT)] += gone
             stage["reasons"] = dict(reasons)

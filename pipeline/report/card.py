@@ -27,6 +27,9 @@ def data_card(source: Source) -> list[str]:
         ("Query list", source.settings["queries"] or "frequent words of the corpus itself"),
         ("Images", _images(source.settings["image"])),
     ]
+    if source.sources:
+        prints = ", ".join(source.sources)
+        facts.insert(1, ("Cut from", f"corpora {prints}; settings are those of the first"))
     items = "".join(
         f"<dt>{html.escape(name)}</dt><dd>{page.text(text, 1000)}</dd>" for name, text in facts
     )

@@ -26,6 +26,8 @@ BINS = 48  # of the time of the download
 SHARDS = 50  # that the shuffle is measured on
 POINTS = 1500  # of the picture of the shuffle
 
+CUT = "the rows that a cap left out stayed with the corpora that this one was cut from"
+
 _ORDER = list(Reason)
 DOWNLOAD = set(_ORDER[_ORDER.index(Reason.URL_REFUSED) : _ORDER.index(Reason.NOT_AN_IMAGE)])
 PICTURES = {Reason.OVERLAP, Reason.DUPLICATE_IMAGE, Reason.NEAR_DUPLICATE_IMAGE}
@@ -62,6 +64,8 @@ def drawn(figure: Figure, caption: str, rows: Sequence[dict[str, Any]], longest:
 
 def funnel(source: Source) -> list[str]:
     """From the input to the shards, and the reasons on the way."""
+    if source.sources:
+        return [_cut(source)]
     found = source.ask("reasons")
     groups = {row["reason"]: step_of(row["reason"], row["stage"]) for row in found}
     dropped = dict.fromkeys(STEPS.values(), 0)
@@ -87,6 +91,15 @@ def funnel(source: Source) -> list[str]:
     return [f'<div class="charts">{"".join(parts)}</div>']
 
 
+def _cut(source: Source) -> str:
+    """What was taken of other corpora."""
+    (stage,) = source.manifest.stages
+    lines = [("samples of the corpora it was cut from", stage["rows_in"])]
+    lines += [(f"left out: {name}", -number) for name, number in sorted(stage["reasons"].items())]
+    lines.append(("in the shards", stage["rows_out"]))
+    return page.table(("", "samples"), lines, "From other corpora to these shards")
+
+
 def queries(source: Source) -> list[str]:
     """Pairs per query, and what the cap does."""
     cap = source.settings["balance"]["cap"]
@@ -101,7 +114,8 @@ def queries(source: Source) -> list[str]:
         try:
             plan = Plan(source.corpus, method, source.con)
         except CorpusError as error:
-            said = f'<p class="note">The size against the cap is not drawn: {page.text(error)}</p>'
+            why = CUT if source.sources else str(error)
+            said = f'<p class="note">The size against the cap is not drawn: {page.text(why)}</p>'
         if plan is not None:
             points = [(point.cap, point.pairs, point.tail_share) for point in plan.curve()]
             lines = [{"cap": at, "pairs": pairs, "matches in the tail": share}

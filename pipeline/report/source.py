@@ -56,7 +56,18 @@ class Source:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The config that the corpus was built with."""
-        found: dict[str, Any] = json.loads((self.corpus / "config.json").read_bytes())["config"]
+        found: dict[str, Any] = self._config["config"]
+        return found
+
+    @cached_property
+    def sources(self) -> list[str]:
+        """Fingerprints of the corpora that this one was cut or joined from, if any."""
+        found: list[str] = self._config.get("recut", {}).get("sources", [])
+        return found
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.corpus / "config.json").read_bytes())
         return found
 
     @cached_property
@@ -144,11 +155,6 @@ def opened(config: ReportConfig, engine: EngineConfig, scratch: Path) -> Iterato
     """
     corpus = config.paths[0]
     manifest.read(corpus)
-    if not (corpus / NAME).exists():
-        raise CorpusError(
-            f"{corpus}: has no catalogue, as those of `wit reshard` and `wit merge`: give the"
-            " corpus that it came from"
-        )
     open_catalogue(corpus).close()  # says what is wrong with it
     path = str(corpus / NAME).replace("'", "''")
     with engine_errors("wit report", engine), connect(engine, scratch) as con:

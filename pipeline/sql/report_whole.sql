@@ -1,6 +1,6 @@
 -- The whole corpus in one row, from the small tables alone.
 SELECT
-    (SELECT rows_in FROM stages WHERE stage = '90_pairs') AS rows,
+    (SELECT rows_in FROM stages WHERE stage IN ('90_pairs', 'reshard')) AS rows,
     (SELECT CAST(coalesce(sum(samples), 0) AS BIGINT) FROM shards) AS kept,
     (SELECT count(*) FROM shards) AS shards,
     (SELECT CAST(coalesce(sum(image_bytes), 0) AS BIGINT) FROM shards) AS image_bytes,

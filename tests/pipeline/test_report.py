@@ -186,7 +186,7 @@ def test_mistakes_are_one_line(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no finished corpus; run `wit shards"):
         main([str(mine)])
     shutil.copy(corpus / "manifest.json", mine)
-    with pytest.raises(CorpusError, match="has no catalogue, as those of `wit reshard`"):
+    with pytest.raises(CorpusError, match="no such catalogue: run `wit shards"):
         main([str(mine)])
     shutil.copy(corpus / "config.json", mine)
     with duckdb.connect(str(mine / "corpus.duckdb")) as con:

@@ -12,12 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.build import build
+from pipeline.catalogue import open_catalogue
 from pipeline.config import ShardsConfig
 from pipeline.merge import main as merge
+from pipeline.optout import parse
+from pipeline.removal import remove
 from pipeline.reshard import main as reshard
 from pipeline.verify import verify
 from wit import manifest
 from wit.errors import ConfigError, InputError
+from wit.report_command import main as report
 from wit.shard import Sample, read_shard
 
 
@@ -140,3 +144,76 @@ def test_shards_that_stand_are_kept(corpus: Path, other: Path, tmp_path: Path) -
     # what was merged can be merged again: now nothing is new
     assert merge([str(out), str(corpus), "--out", str(tmp_path / "again"), "--append"]) == 0
     assert content(tmp_path / "again") == content(out)
+
+
+def catalogued(corpus: Path, query: str) -> list[Any]:
+    with open_catalogue(corpus) as con:
+        return con.execute(query).fetchall()
+
+
+MATCHED = """SELECT pairs.uid, queries.words FROM matches JOIN pairs USING (row)
+JOIN queries USING (query_id) WHERE pairs.verdict = 'kept' ORDER BY ALL"""
+
+
+def test_the_catalogue_follows(corpus: Path, tmp_path: Path) -> None:
+    """Queries, matches, words, provenance: as the source has them for the samples taken."""
+    sql = r"SELECT uid FROM pairs WHERE regexp_matches(text, '\bcircle\b')"
+    out = tmp_path / "out"
+    assert reshard([str(corpus), "--out", str(out), "--sql", sql]) == 0
+    assert "sound" in verify(out)
+    taken = set(content(out))
+    assert 10 < len(taken) < len(content(corpus))
+    assert {uid for (uid,) in catalogued(out, "SELECT uid FROM pairs")} == taken
+    assert catalogued(out, MATCHED) == [
+        row for row in catalogued(corpus, MATCHED) if row[0] in taken
+    ]
+    listed = "SELECT query, words, source, rank, count, score FROM queries ORDER BY query_id"
+    assert catalogued(out, listed) == catalogued(corpus, listed)
+    urls = {url for (url,) in catalogued(out, "SELECT url FROM pairs")}
+    downloads = pq.read_table(out / "provenance.parquet")
+    assert set(downloads["url"].to_pylist()) == urls
+    assert catalogued(out, "SELECT kept FROM words WHERE word = 'circle'") == [(len(taken),)]
+    assert catalogued(out, "SELECT stage, rows_in, rows_out FROM stages") == [
+        ("reshard", len(content(corpus)), len(taken))
+    ]
+    assert report([str(out)]) == 0
+    page = (out / "report.html").read_text("utf-8")
+    assert "left out: not_selected" in page
+    assert manifest.read(corpus).fingerprint in page
+
+
+def test_query_lists_are_joined(corpus: Path, other: Path, tmp_path: Path) -> None:
+    out = tmp_path / "all"
+    assert merge([str(other), str(corpus), "--out", str(out)]) == 0
+    words = "SELECT words FROM queries ORDER BY query_id"
+    first, second, joined = (catalogued(at, words) for at in (other, corpus, out))
+    assert joined[: len(first)] == first
+    assert joined[len(first) :] == [row for row in second if row not in first]
+    taken = set(content(out))
+    both = {*catalogued(other, MATCHED), *catalogued(corpus, MATCHED)}
+    assert set(catalogued(out, MATCHED)) == {row for row in both if row[0] in taken}
+
+
+def test_who_opted_out_of_one_is_in_none(corpus: Path, other: Path, tmp_path: Path) -> None:
+    """Lists are joined, and hold for the samples of every source; later ones can be removed too."""
+    mine, theirs, out = tmp_path / "mine", tmp_path / "theirs", tmp_path / "all"
+    assert reshard([str(corpus), "--out", str(mine)]) == 0
+    assert reshard([str(other), "--out", str(theirs)]) == 0
+    shared = sorted(content(mine).keys() & content(theirs).keys())
+    remove(mine, parse([shared[0]], "test"))
+    assert "sound" in verify(mine)
+    assert shared[0] not in content(mine)
+    with pytest.raises(InputError, match="wit remove"):
+        merge([str(theirs), str(mine), "--out", str(out), "--append"])
+    assert merge([str(theirs), str(mine), "--out", str(out)]) == 0
+    assert shared[0] not in content(out)
+    (stage,) = manifest.read(out).stages
+    assert stage["reasons"]["opted_out"] == 1
+    assert (out / "optouts.txt").read_text() == f"{shared[0]}\n"
+    last = sorted(content(out))[-1]
+    remove(out, parse([last], "test"))
+    assert "sound" in verify(out)
+    assert last not in content(out)
+    assert catalogued(out, "SELECT verdict, reason FROM pairs WHERE uid = '" + last + "'") == [
+        ("dropped", "opted_out")
+    ]
