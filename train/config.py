@@ -33,7 +33,7 @@ __all__ = [
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Parallel = Literal["ddp", "fsdp"]
 Sources = Annotated[str, Field(min_length=1), BeforeValidator(str)]  # a Path serves too
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8"]
 
 
 def _switch(off: str, on: str) -> BeforeValidator:
@@ -115,6 +115,9 @@ class OptimConfig(Section):
     """The scale of the logits is clipped here after each step."""
     layer_decay: Fraction = 1.0
     """Factor of the learning rate from one block of a tower to the one below it; 1: all alike."""
+    states: Literal["fp32", "8bit", "bf16"] = "fp32"
+    """What AdamW keeps (extra `lowbit`): fp32; moments in 8 bits, 10 bytes a parameter instead of
+    16; or bf16, 8 bytes: weights and moments alike, rounded at random."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of a running mean of the weights, kept beside them and read as RUN/ema; 0: none."""
 
@@ -202,8 +205,9 @@ class TrainConfig(Settings):
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
     precision: Precision = "auto"
-    """auto: bf16 autocast on a GPU, fp32 on a CPU; fp16 scales the loss. Loss and weights are fp32
-    always. runs/paper-precision.toml has the paper's."""
+    """auto: bf16 autocast on a GPU, fp32 on a CPU; fp16 scales the loss; fp8 (extra `lowbit`, a
+    recent GPU): as bf16, with products of the blocks' linear layers in fp8. The loss is fp32
+    always, weights too unless optim.states = bf16. runs/paper-precision.toml has the paper's."""
     parallel: Parallel = "ddp"
     """Under torchrun: ddp: each process holds the whole model; fsdp: a share of it, for models or
     batches that need the memory. The same numbers up to rounding, the same checkpoints."""
@@ -234,6 +238,11 @@ class TrainConfig(Settings):
     def _parts_fit(self) -> TrainConfig:
         if self.lock != "none" and self.init is None:
             raise ValueError(f"lock = {self.lock} keeps the weights of init: give it, or lock none")
+        if self.optim.states == "bf16" and self.optim.ema:
+            raise ValueError(
+                f"optim.ema = {self.optim.ema} can't be kept of bf16 weights, whose digits end"
+                " before a mean moves: use optim.states = 8bit"
+            )
         if self.lock == "text" and self.model.objective in ("bag_of_words", "caption"):
             raise ValueError(
                 f"lock = text is of two towers, not of objective = {self.model.objective}"

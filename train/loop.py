@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train import checkpoint, optim, parallel
+from train import checkpoint, low_bit, optim, parallel
 from train.captions import Captions
 from train.config import TrainConfig
 from train.data import Batch, Loader
@@ -56,7 +56,7 @@ class Run:
 
     model: CLIP
     net: nn.Module  # the model as called: compiled, on many processes
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     numbers: Numbers
     guard: Guard
     world: World
@@ -254,6 +254,8 @@ def build(config: TrainConfig, vocab_size: int, steps: int, samples: str, here: 
     torch.manual_seed(config.seed)
     model = new_model(config.model, vocab_size, config.temperature, config.optim.init_bias)
     model = model.to(here.device)
+    numbers = Numbers(config.precision, here.device)
+    low_bit.prepare(model, config.optim.states, numbers.name, here.device)
     for part in model.modules():
         if isinstance(part, (Transformer, ModifiedResNet)):
             part.checkpointing = config.gradient_checkpointing
@@ -268,7 +270,7 @@ def build(config: TrainConfig, vocab_size: int, steps: int, samples: str, here: 
                 part.compile(dynamic=True)
     net = parallel.spread(model, config.parallel, here)
     optimizer = optim.adamw(model, config.optim)
-    numbers, guard = Numbers(config.precision, here.device), Guard(config.guard, config.run, here)
+    guard = Guard(config.guard, config.run, here)
     guard.watch_statistics(model)
     return Run(model, net, optimizer, numbers, guard, here, steps, samples, kept)
 

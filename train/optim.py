@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from train import low_bit
 from train.config import OptimConfig
 
 # of both towers and of other objectives: what the blocks' output goes through
@@ -61,10 +62,13 @@ def _below_top(name: str, model: nn.Module) -> int:
     return blocks + 1
 
 
-def adamw(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """The fused kernel: one pass over the parameters, on CPU and GPU."""
+def adamw(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """The fused kernel: one pass over the parameters, on CPU and GPU; or one with fewer bits."""
+    groups = parameter_groups(model, config.weight_decay, config.layer_decay)
+    if config.states != "fp32":
+        return low_bit.adamw(groups, config)
     return torch.optim.AdamW(
-        parameter_groups(model, config.weight_decay, config.layer_decay),
+        groups,
         lr=config.lr,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
@@ -75,7 +79,11 @@ def adamw(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """The learning rate of the next step, times the factor of each group."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("factor", 1.0)
+        own = rate * group.get("factor", 1.0)
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(own)
+        else:
+            group["lr"] = own
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:

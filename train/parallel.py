@@ -32,7 +32,8 @@ def refuse_what_needs_whole_weights(config: TrainConfig, here: World) -> None:
         return
     asked = {
         f"compile = {config.compile}": config.compile != "off",
-        f"precision = {config.precision}": config.precision == "fp16",
+        f"precision = {config.precision}": config.precision in ("fp16", "fp8"),
+        f"optim.states = {config.optim.states}": config.optim.states != "fp32",
         f"optim.ema = {config.optim.ema}": bool(config.optim.ema),
         f"optim.layer_decay = {config.optim.layer_decay}": config.optim.layer_decay != 1,
         f"lock = {config.lock}": config.lock != "none",

@@ -1,8 +1,8 @@
 """In what numbers a step computes: fp32, or autocast to bf16, or to fp16 with a scaled loss.
 
-Weights, optimiser and loss are fp32 always. fp16 reaches down to 6e-8 only, so the loss is
-multiplied before the backward pass and gradients are divided after it (Micikevicius et al. 2018);
-the factor is part of the checkpoint.
+Weights, optimiser and loss are fp32; low_bit.py has fewer bits. fp16 reaches down to 6e-8 only, so
+the loss is multiplied before the backward pass and gradients are divided after it (Micikevicius et
+al. 2018); the factor is part of the checkpoint.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from train.config import Precision
 
-KINDS = {"fp32": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}
+KINDS = {"fp32": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16,
+         "fp8": torch.bfloat16}  # fmt: skip
 LEAST_SCALE = 1.0  # gradients that overflow without being scaled at all are wrong, not large
 
 
@@ -22,7 +23,7 @@ class Numbers:
     """Autocast for the towers and the scale of the loss.
 
     Attributes:
-        name: fp32, bf16 or fp16.
+        name: fp32, bf16, fp16 or fp8 (low_bit.py: autocast is as of bf16).
         autocast: context in which the towers run.
     """
 

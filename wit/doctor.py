@@ -30,6 +30,7 @@ PARTS = {
     "s3fs": ("s3fs", "s3", "metadata from S3, corpora to it"),
     "tensorboard": ("tensorboard", "train", "curves of a run"),
     "triton": ("triton", "triton", "wit train --compile on a GPU"),
+    "torchao": ("torchao", "lowbit", "8-bit and bf16 optimiser states, fp8"),
     "wandb": ("wandb", "wandb", "logging to Weights & Biases"),
     "faiss-cpu": ("faiss", "browse", "wit browse of more than 50,000 pairs"),
     "ray": ("ray", "ray", "wit shards --engine ray"),
