@@ -114,3 +114,27 @@ def split(
     config = sample.model_copy(update={"corpus": folder, "pack": pack})
     build(config)
     return config, folder
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Any]:
+    """An S3-compatible server of this machine with the empty bucket `corpora`; the file system that
+    s3fs makes of it."""
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed: pip install -e '.[s3]'")
+    moto = pytest.importorskip(
+        "moto.server", reason="moto is not installed: pip install -e '.[dev]'"
+    )
+    running = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        s3fs.S3FileSystem.clear_instance_cache()
+        system = s3fs.S3FileSystem()
+        system.mkdir("corpora")
+        yield system
+        s3fs.S3FileSystem.clear_instance_cache()
+    running.stop()

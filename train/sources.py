@@ -148,7 +148,9 @@ class Remote:
         if self._whole:
             with self._cache.open(url, self._fetch(url)) as opened:
                 return shard.read_member(opened, offset, size)
-        data: bytes = self._try(url, lambda: self._fs.cat_file(url, offset, offset + size))
+        data: bytes = self._try(
+            url, lambda: self._fs.cat_file(url, start=offset, end=offset + size)
+        )
         if len(data) != size:
             raise CorpusError(f"{url}: {size} bytes at {offset} are not there; it is cut off")
         return data

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +17,8 @@ from wit import manifest
 from wit.config import load
 from wit.errors import ConfigError, CorpusError
 
-pytest.importorskip("s3fs", reason="s3fs is not installed: pip install -e '.[s3]'")
-server = pytest.importorskip("moto.server", reason="moto is not installed: pip install -e '.[dev]'")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # botocore's own
 BUCKET = "corpora"
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[Any]:
-    """An empty bucket on a server of this test's own; the file system that s3fs makes of it."""
-    import s3fs
-
-    running = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "somebody")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        s3fs.S3FileSystem.clear_instance_cache()
-        system = s3fs.S3FileSystem()
-        system.mkdir(BUCKET)
-        yield system
-        s3fs.S3FileSystem.clear_instance_cache()
-    running.stop()
 
 
 def names(system: Any, folder: str) -> dict[str, bytes]:

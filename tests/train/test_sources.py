@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -142,6 +143,21 @@ def test_other_file_systems(protocol: str, corpus: Path, tmp_path: Path) -> None
         same(Pairs(url, BAD, None, tmp_path / f"shards{room}", room), corpus)
     with pytest.raises(InputError, match="no shards here"):
         Pairs(f"{url}/absent", BAD, None, tmp_path / "shards", 1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # botocore's own
+def test_shards_in_a_bucket(s3: Any, corpus: Path, tmp_path: Path) -> None:
+    """Whole into the cache, or by range, with the index or without."""
+    for path in (corpus / "shards").iterdir():
+        s3.pipe_file(f"corpora/small/shards/{path.name}", path.read_bytes())
+    for room in (1, ROOM):
+        same(Pairs("s3://corpora/small", BAD, None, tmp_path / f"shards{room}", room), corpus)
+    assert len(list((tmp_path / f"shards{ROOM}").rglob("*.tar*"))) == 2
+    tars = "s3://corpora/small/shards/{00000..00001}.tar"
+    pairs, here = Pairs(tars, BAD, None, tmp_path / "tars", ROOM), Pairs(corpus, BAD)
+    assert [pairs.read(i) for i in range(48)] == [here.read(i) for i in range(48)]
+    with pytest.raises(InputError, match="no shards here"):
+        Pairs("s3://corpora/absent", BAD, None, tmp_path / "shards", 1)
 
 
 def test_batches_from_a_url_are_those_of_the_folder(server, make_config, corpus, tmp_path) -> None:
