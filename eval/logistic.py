@@ -22,6 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wit.progress import Progress
+
 MEMORY = 10  # steps that L-BFGS remembers
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-8  # share of the objective by which it may be above its minimum, by estimate
@@ -180,7 +182,10 @@ class _Solver:
         w_AP = self.w_LP.clone()
         value_A, slope_AP, curve_AK = self.evaluate(active_A, w_AP)
         memory: list[Step] = []
+        progress = Progress("probe")
         for iteration in range(max_iterations + 1):
+            unit = f"steps at most, {len(active_A)} of {len(self.w_LP)} penalties under way"
+            progress(iteration, max_iterations, unit)
             step_AP = _direction(slope_AP, memory, self.diagonal(active_A, curve_AK))
             promise_A = _dot(slope_AP, step_AP)  # minus twice the estimated gap
             self.w_LP[active_A], self.objective_L[active_A] = w_AP, value_A
@@ -188,7 +193,7 @@ class _Solver:
             self.iterations_L[active_A] = iteration
             going_A = (self.gap_L[active_A] > tolerance) & ~self.stalled(active_A, iteration)
             if iteration == max_iterations or not going_A.any():
-                return
+                break
             if not going_A.all():
                 active_A, w_AP, slope_AP = active_A[going_A], w_AP[going_A], slope_AP[going_A]
                 step_AP, value_A, promise_A = step_AP[going_A], value_A[going_A], promise_A[going_A]
@@ -197,9 +202,10 @@ class _Solver:
                 active_A, w_AP, step_AP, value_A, promise_A
             )
             if torch.equal(next_AP, w_AP):
-                return
+                break
             memory = [*memory[1 - MEMORY :], _remember(next_AP - w_AP, next_slope_AP - slope_AP)]
             w_AP, slope_AP = next_AP, next_slope_AP
+        progress.clear()
 
     def stalled(self, active_A: Tensor, iteration: int) -> Tensor:
         """Whether each is near its minimum and has come no nearer for a while: (A,)."""

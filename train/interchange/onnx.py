@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from train.loaded import LoadedModel
 from wit.config import write_json
 from wit.errors import MissingExtra
+from wit.progress import Progress
 
 OPSET = 18
 EXAMPLES = 2  # pictures or texts that are traced; a batch of 1 would be taken for a constant
@@ -48,8 +49,11 @@ def write(model: LoadedModel, folder: Path) -> None:
     size = model.image_size
     img_BCSS = torch.zeros(EXAMPLES, 3, size, size, dtype=torch.uint8, device=model.device)
     tokens_BL = model.tokenize(["a"] * EXAMPLES).to(model.device)
+    progress = Progress("export")
     _graph(Tower(model, image=True), img_BCSS, "pictures", folder / "image.onnx")
+    progress(1, 2, "graphs")  # each of a large model takes minutes
     _graph(Tower(model, image=False), tokens_BL, "tokens", folder / "text.onnx")
+    progress.clear()
     model.tokenizer.save(folder / "tokenizer.json")
     about = {
         "image_size": size,
