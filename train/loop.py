@@ -193,7 +193,11 @@ def run_steps(
                     log.values(run.step, found)
                     run.to_training()
 
-            score = checkpoint.score_of(found, config.loop.keep_best)
+            try:
+                score = checkpoint.score_of(found, config.loop.keep_best)
+            except ConfigError:  # in every process: a metric is named that there is not
+                save(run, writer, meter)
+                raise
             due = run.step % config.loop.save_every == 0 or run.step == run.steps
             due |= score is not None or time.monotonic() - saved > config.loop.save_seconds
             plan = here.largest(STOP if stop else SAVE if due else GO_ON)

@@ -91,6 +91,8 @@ def test_it_leaves_no_trace_in_the_weights_and_the_best_is_kept(make_config, hel
     )
     with pytest.raises(ConfigError, match="val/los is not one of val/image_to_text@1, "):
         train(wrong)
+    (saved,) = (wrong.run / "checkpoints").glob("*.pt")  # nothing that was trained is lost
+    assert saved.stem == f"step_{int(found[0]['step']):08d}"
 
 
 @pytest.mark.parametrize("objective", ["contrastive", "caption"])
