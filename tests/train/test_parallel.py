@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +23,8 @@ from train.loop import train
 from train.parallel import refuse_what_needs_whole_weights
 from wit.config import as_json
 from wit.errors import ConfigError
+
+from . import ranks
 
 RESNET = {
     "tower": "resnet",
@@ -59,13 +59,6 @@ GO_ON = 2  # step of the checkpoint that is gone on from
 
 def column(run: Path, key: str) -> list[float]:
     return [json.loads(line)[key] for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-        return number
 
 
 def process(rank: int, configs: list[tuple[str, TrainConfig]], ports: list[int], gate: Any) -> None:
@@ -112,10 +105,9 @@ def runs(
         settings |= {"loop__keep": 9, "loop__save_every": GO_ON}
         made = tiny_config(**{**settings, **changes, "model__dropout": 0.0})
         configs.append((name, made))
-    server = multiprocessing.get_context("forkserver")  # imports torch once
-    server.set_forkserver_preload(["torch", "torch.distributed.fsdp", "train.loop"])
+    server = ranks.server()
     gate = server.Barrier(4)
-    ports = [port() for _ in CASES]
+    ports = [ranks.free_port() for _ in CASES]
     processes = [
         server.Process(target=process, args=(rank, configs, ports, gate)) for rank in range(4)
     ]
