@@ -15,8 +15,8 @@ from pathlib import Path
 from train.config import TrainConfig
 from train.loop import train
 
-# The first step of an optimiser imports `torch._dynamo`, which imports triton.
-PRELOAD = ["torch._dynamo", "torch.distributed.fsdp", "triton", "train.loop"]
+# What a training imports in its first steps too: the optimiser dynamo, pyarrow pandas.
+PRELOAD = ["train.loop", "torch._dynamo", "torch.profiler", "pandas", "pyarrow.pandas_compat"]
 
 
 def server() -> ForkServerContext:
