@@ -25,7 +25,7 @@ from pipeline.sample.server import serve
 MOMENTS = (
     ("stages/15_clean*", 0.1),
     ("stages/60_fetch.*.tmp", 1.5),
-    *[("stages/60_fetch.*.tmp/.ledgers/*.ledger", 0.3)] * 13,
+    *[("stages/60_fetch.*.tmp/.ledgers/*.ledger", 0.3)] * 8,
     ("stages/60_fetch.*.tmp/img2dataset/*_stats.json", 0.1),
     ("stages/60_fetch", 0.3),
     ("stages/80_pack*", 0.1),
