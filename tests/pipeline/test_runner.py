@@ -182,6 +182,7 @@ def numbers(rows: int = 3, reasons: list[str | None] | None = None) -> Any:
         (context.out / "public").mkdir(exist_ok=True)
         (context.out / "public" / "data.txt").write_text("data")
         (context.out / ".scratch.parquet").write_text("not a table")
+        (context.out / "stage.json.17-0a1b2c3d.tmp").write_text("{")  # as a kill leaves it
 
     return build
 
@@ -193,7 +194,7 @@ def test_counts_come_from_the_table(tmp_path: Path) -> None:
     record = json.loads((result.folder / "stage.json").read_text())
     assert (record["rows_in"], record["rows_out"]) == (4, 1)
     assert sorted(record["files"]) == ["public/data.txt", "rows.parquet"]
-    assert not list(tmp_path.rglob(".scratch*"))
+    assert not [*tmp_path.rglob(".scratch*"), *tmp_path.rglob("*.tmp")]
 
 
 def test_counts_that_do_not_add_up_are_refused() -> None:
