@@ -53,6 +53,22 @@ def pytest_configure(config: pytest.Config) -> None:
         sys.meta_path[:] = [Without(finder, names) for finder in sys.meta_path]
 
 
+# Files that take longest, in this order: begun first, so that no core is idle at the end.
+LONGEST = (
+    *("pipeline/test_ray_engine.py", "pipeline/test_kill.py", "pipeline/test_sample_verdicts.py"),
+    *("pipeline/test_runner.py", "pipeline/test_fetch.py", "pipeline/test_sample_evalsets.py"),
+    *("train/test_parallel.py", "train/test_kill.py", "train/test_parity.py"),
+    *("train/kernels/test_triton.py", "train/test_loop.py", "train/test_fast_paths.py"),
+    *("test_interrupt.py", "eval/browse/test_in_a_browser.py", "eval/browse/test_reader.py"),
+    *("eval/test_features.py", "eval/test_suite.py", "eval/test_human_study.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {Path(__file__).parent / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))  # stable
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What the code remembers in the user's cache folder goes to one of the tests."""
