@@ -104,7 +104,9 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShardsConfig]:
     folder = tmp_path_factory.mktemp("sample")
     write(folder, Recipe(good=150, copies=1, slow=False, evaluation=False))
     with serve(folder) as port:
-        yield sample_config(ShardsConfig(), folder, port)
+        config = sample_config(ShardsConfig(), folder, port)
+        fetch = config.fetch.model_copy(update={"processes": 1})  # each imports for half a second
+        yield config.model_copy(update={"fetch": fetch})
 
 
 @pytest.fixture(scope="session")

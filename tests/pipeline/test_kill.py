@@ -42,7 +42,7 @@ def settings(sample: Path) -> Iterator[Path]:
     """A config file that builds `sample`, whose server runs meanwhile."""
     with serve(sample) as port:
         lines = [f'input = ["{sample}/metadata.parquet"]', f'queries = "{sample}/queries.txt"']
-        for section, keys in LIMITS.items():
+        for section, keys in {**LIMITS, "fetch": LIMITS["fetch"] | {"processes": 2}}.items():
             lines += [f"[{section}]", *(f"{key} = {value}" for key, value in keys.items())]
         lines.append("[fetch.resolve]")
         lines += [f'"{host}" = "{target}"' for host, target in hosts(port).items()]
