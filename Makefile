@@ -17,7 +17,8 @@ TORCH_INDEX ?=
 BIN   := $(VENV)/bin
 WIT   := $(BIN)/wit
 STAMP := $(VENV)/installed
-TEST  := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+# Compiled modules are kept whatever the environment says: tests start many processes.
+TEST  := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 PIP   := $(BIN)/python -m pip --disable-pip-version-check
 ifeq ($(CORPUS),$(DATA)/corpus)
 ifeq ($(INPUT),)

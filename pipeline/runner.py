@@ -300,7 +300,8 @@ def _remove(path: Path) -> None:
 
 
 def _remove_scratch(folder: Path) -> None:
-    for path in sorted(folder.glob(".*")):
+    """Hidden files, and what a kill left of a marker that was being written."""
+    for path in sorted([*folder.glob(".*"), *folder.glob(f"{MARKER}.*.tmp")]):
         _remove(path)
 
 

@@ -3,6 +3,7 @@ half run where the other half's dependencies are absent."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
@@ -53,6 +54,22 @@ def pytest_configure(config: pytest.Config) -> None:
         sys.meta_path[:] = [Without(finder, names) for finder in sys.meta_path]
 
 
+# Files that take longest, in this order: begun first, so that no core is idle at the end.
+LONGEST = (
+    *("pipeline/test_ray_engine.py", "pipeline/test_kill.py", "pipeline/test_sample_verdicts.py"),
+    *("pipeline/test_runner.py", "pipeline/test_fetch.py", "pipeline/test_sample_evalsets.py"),
+    *("train/test_parallel.py", "train/test_kill.py", "train/test_parity.py"),
+    *("train/kernels/test_triton.py", "train/test_loop.py", "train/test_fast_paths.py"),
+    *("test_interrupt.py", "eval/browse/test_in_a_browser.py", "eval/browse/test_reader.py"),
+    *("eval/test_features.py", "eval/test_suite.py", "eval/test_human_study.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {Path(__file__).parent / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))  # stable
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What the code remembers in the user's cache folder goes to one of the tests."""
@@ -87,7 +104,9 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShardsConfig]:
     folder = tmp_path_factory.mktemp("sample")
     write(folder, Recipe(good=150, copies=1, slow=False, evaluation=False))
     with serve(folder) as port:
-        yield sample_config(ShardsConfig(), folder, port)
+        config = sample_config(ShardsConfig(), folder, port)
+        fetch = config.fetch.model_copy(update={"processes": 1})  # each imports for half a second
+        yield config.model_copy(update={"fetch": fetch})
 
 
 @pytest.fixture(scope="session")
@@ -95,8 +114,12 @@ def corpus(sample: ShardsConfig, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A finished corpus of the small sample, for tests that only read it."""
     from pipeline.build import build
 
-    folder = tmp_path_factory.mktemp("corpus")
-    build(sample.model_copy(update={"corpus": folder}))
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished_corpus"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first of the workers builds it for all
+        if not (folder / "manifest.json").exists():
+            build(sample.model_copy(update={"corpus": folder}))
     return folder
 
 

@@ -6,6 +6,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -53,28 +54,30 @@ RunUntil = Callable[..., Tables]
 
 @pytest.fixture
 def run_until(tmp_path: Path) -> RunUntil:
-    """`run_until(stage, rows, queries=[...], text={"min_chars": 3}, ...)`: run up to a stage on
-    (url, text) rows, with sections of the config given as keywords."""
+    """`run_in` below, in a folder of the test."""
+    return partial(run_in, tmp_path)
 
-    def run(
-        stage: str,
-        rows: Rows | None = None,
-        queries: Sequence[str] | Path | None = None,
-        **sections: Any,
-    ) -> Tables:
-        if rows is not None:
-            lines = [json.dumps({"url": url, "text": text}) for url, text in rows]
-            (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
-        if isinstance(queries, Path):
-            sections["queries"] = queries
-        elif queries is not None:
-            (tmp_path / "queries.txt").write_text("\n".join(queries), "utf-8")
-            sections["queries"] = tmp_path / "queries.txt"
-        settings = {"input": [tmp_path / "rows.jsonl"], "corpus": tmp_path / "corpus"} | sections
-        settings["corpus"].mkdir(exist_ok=True)
-        return Tables(ShardsConfig.model_validate(settings), stage)
 
-    return run
+def run_in(
+    folder: Path,
+    stage: str,
+    rows: Rows | None = None,
+    queries: Sequence[str] | Path | None = None,
+    **sections: Any,
+) -> Tables:
+    """`run_in(folder, stage, rows, queries=[...], text={"min_chars": 3}, ...)`: run up to a stage
+    on (url, text) rows, with sections of the config given as keywords."""
+    if rows is not None:
+        lines = [json.dumps({"url": url, "text": text}) for url, text in rows]
+        (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    if isinstance(queries, Path):
+        sections["queries"] = queries
+    elif queries is not None:
+        (folder / "queries.txt").write_text("\n".join(queries), "utf-8")
+        sections["queries"] = folder / "queries.txt"
+    settings = {"input": [folder / "rows.jsonl"], "corpus": folder / "corpus"} | sections
+    settings["corpus"].mkdir(exist_ok=True)
+    return Tables(ShardsConfig.model_validate(settings), stage)
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ def many(folder: Path, rows: int) -> Path:
 
 def test_a_full_disk_and_then_room(tmp_path: Path) -> None:
     """A limit on the size of files: DuckDB and Python are refused as by a disk that is full."""
-    path = many(tmp_path, 30_000)
+    path = many(tmp_path, 10_000)
     size = path.stat().st_size
     given = ["--input", str(path), "--corpus", "c", "--text.languages", "[]"]
     said = last_line(shards(tmp_path, *given, limit=size // 2))
@@ -102,7 +102,7 @@ def test_too_little_memory_and_then_enough(tmp_path: Path) -> None:
 
 
 def test_the_second_run_at_once_is_refused(tmp_path: Path) -> None:
-    path = many(tmp_path, 30_000)
+    path = many(tmp_path, 5_000)
     given = ["--input", str(path), "--corpus", "c"]
     first = start(tmp_path, *given, "--until", "15_clean")
     try:

@@ -28,7 +28,7 @@ from .test_fetch import context, files, jpeg
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 
-ROWS, PART = 12_000, 1000
+ROWS, PART = 6000, 500
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +105,8 @@ def test_a_node_dies_and_the_bytes_are_the_same(
 def test_a_worker_dies_over_the_download_and_the_bytes_are_the_same(
     tmp_path: Path, web: Any, cluster: Any
 ) -> None:
-    urls = [f"http://h{i % 7}.test/{i}.jpg" for i in range(250)]
-    for i in range(250):
+    urls = [f"http://h{i % 7}.test/{i}.jpg" for i in range(150)]
+    for i in range(150):
         web.body(f"/{i}.jpg", jpeg(i, 24))
         slow(web, f"/{i}.jpg")
     near = context(tmp_path, web, urls, "near")

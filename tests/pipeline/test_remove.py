@@ -31,9 +31,10 @@ def kept(corpus: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def small(sample: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(sample: Any, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample in several shards."""
     folder = tmp_path_factory.mktemp("remove") / "corpus"
+    shutil.copytree(corpus, folder)
     pack = sample.pack.model_copy(update={"shard_size": 40})
     build(sample.model_copy(update={"corpus": folder, "pack": pack}))
     return folder

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.sample import evalsets
 from pipeline.sample.captions import pairs, phrase
 from pipeline.sample.evalsets import (
     PICTURES,
@@ -127,9 +128,14 @@ def test_retrieval_pictures_are_new(written: Path) -> None:
     assert len(set(captions)) > 150
 
 
-def test_writing_again_gives_the_same_bytes(written: Path, tmp_path: Path) -> None:
-    write_evaluation_sets(tmp_path)
-    assert _digests(tmp_path) == _digests(written)
+def test_writing_again_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evalsets, "PICTURES", 36)
+    monkeypatch.setattr(evalsets, "RETRIEVAL_PICTURES", 20)
+    for name in ("one", "two"):
+        write_evaluation_sets(tmp_path / name)
+    assert _digests(tmp_path / "one") == _digests(tmp_path / "two")
     assert not list(tmp_path.rglob("*.tmp"))
 
 

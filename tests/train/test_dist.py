@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 from train.dist import World
 from train.kernels import chunked
 from train.loss import contrastive_loss
+
+from . import ranks
 
 COUNTS = {
     "one": [11],
@@ -99,8 +100,7 @@ def process(rank: int, folder: Path) -> None:
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What four processes, in worlds of one to four of them, wrote."""
     folder = tmp_path_factory.mktemp("worlds")
-    server = multiprocessing.get_context("forkserver")  # imports torch once
-    server.set_forkserver_preload(["torch", "torch.distributed", "train.loss"])
+    server = ranks.server()
     processes = [server.Process(target=process, args=(rank, folder)) for rank in range(4)]
     for one in processes:
         one.start()

@@ -3,54 +3,28 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import random
+import signal
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from train import checkpoint
 from train.loop import train
-from wit.config import as_json
+
+from . import ranks
 
 KILLS = 20
 
-# One interpreter imports torch; each sitting is a fork of it that is killed for good.
-SERVER = """
-import json, os, random, signal, sys, time
-from pathlib import Path
-from train.config import TrainConfig
-from train.loop import train
 
-config = TrainConfig(**json.load(open(sys.argv[1])))
-kills, rng = int(sys.argv[2]), random.Random(7)
-metrics = config.run / "metrics.jsonl"
-
-def step():
-    lines = metrics.read_text().splitlines() if metrics.is_file() else []
-    for line in reversed(lines):
-        try:
-            return json.loads(line)["step"]
-        except ValueError:  # half a line
-            continue
+def last_step(metrics: Path) -> int:
+    for line in reversed(metrics.read_text().splitlines() if metrics.is_file() else []):
+        with suppress(ValueError):  # half a line
+            step: int = json.loads(line)["step"]
+            return step
     return 0
-
-aims = [2 * i + rng.randint(1, 2) for i in range(kills)]
-for aim in [*aims, None]:
-    child = os.fork()
-    if not child:
-        sys.stdout = open(os.devnull, "w")
-        os._exit(train(config))
-    while aim is not None and step() < aim:
-        gone, status = os.waitpid(child, os.WNOHANG)
-        assert not gone, f"it ended by itself before step {aim}: {status}"
-        time.sleep(0.001)
-    if aim is not None:
-        time.sleep(rng.random() * 0.02)  # in a step, or while a checkpoint is written
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    assert status == (signal.SIGKILL if aim is not None else 0), status
-"""
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -72,10 +46,15 @@ def test_killed_twenty_times_it_ends_with_the_same_weights(make_config, tmp_path
     whole = make_config(run=tmp_path / "whole", **settings, loop=loop)
     killed = make_config(run=tmp_path / "killed", **settings, loop=loop)
     assert train(whole) == 0
-    (tmp_path / "killed.json").write_text(json.dumps(as_json(killed)))
-    command = [sys.executable, "-c", SERVER, str(tmp_path / "killed.json"), str(KILLS)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    rng, log = random.Random(7), tmp_path / "log"
+    for aim in [2 * i + rng.randint(1, 2) for i in range(KILLS)]:
+        one = ranks.start(killed, log)
+        ranks.until(lambda aim=aim: last_step(killed.run / "metrics.jsonl") >= aim, one, log)
+        time.sleep(rng.random() * 0.02)  # in a step, or while a checkpoint is written
+        one.kill()
+        one.join()
+        assert one.exitcode == -signal.SIGKILL
+    assert train(killed) == 0
     expected, got = weights(whole.run), weights(killed.run)
     assert expected.keys() == got.keys()
     assert all(torch.equal(expected[name], got[name]) for name in expected)

@@ -6,11 +6,6 @@ import json
 import math
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +17,9 @@ import torch
 from train import checkpoint, load_model
 from train.config import TrainConfig
 from train.loop import NonFiniteLoss, train
-from wit.config import as_json
 from wit.errors import CheckpointError, ConfigError, WitError
+
+from . import ranks
 
 Make = Callable[..., TrainConfig]
 
@@ -58,31 +54,8 @@ def same_state(a: Path, b: Path) -> bool:
     return equal(state(a) | {"seconds": 0}, state(b) | {"seconds": 0})
 
 
-def start(config: TrainConfig, **env: str) -> subprocess.Popen[str]:
-    """`wit train` with this config in a process of its own."""
-    path = config.run.with_suffix(f".{len(env)}{env.get('RANK', '')}.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(as_json(config)))
-    code = (
-        "import json, sys, torch\n"
-        "from train.config import TrainConfig; from train.loop import train\n"
-        "sys.exit(train(TrainConfig(**json.load(open(sys.argv[1])))))"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(path)],
-        env={**os.environ, **env, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def wait_for_step(process: subprocess.Popen[str], run: Path, step: int) -> None:
-    deadline = time.monotonic() + 60
-    while len(rows(run)) < step:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "the run made no progress"
-        time.sleep(0.002)
+def begun(run: Path, step: int) -> Callable[[], bool]:
+    return lambda: len(rows(run)) >= step
 
 
 def test_a_run_learns_and_a_finished_one_does_nothing(make_config: Make, tiny, capsys) -> None:
@@ -116,12 +89,13 @@ def test_a_run_learns_and_a_finished_one_does_nothing(make_config: Make, tiny, c
 
 def test_sigterm_saves_and_the_same_command_goes_on(make_config, tmp_path) -> None:
     config = make_config(run=tmp_path / "run", steps=60, loop__save_every=1000)
-    process = start(config)
-    wait_for_step(process, config.run, 5)
-    process.send_signal(signal.SIGTERM)
-    output = process.communicate(timeout=60)[0]
-    assert process.returncode == 143, output
-    assert "the same command goes on from here" in output
+    log = tmp_path / "log"
+    process = ranks.start(config, log)
+    ranks.until(begun(config.run, 5), process, log)
+    process.terminate()  # SIGTERM
+    process.join(60)
+    assert process.exitcode == 143, log.read_text()
+    assert "the same command goes on from here" in log.read_text()
     assert 5 <= state(config.run)["step"] < 60
     whole = make_config(run=tmp_path / "whole", steps=60, loop__save_every=1000)
     assert train(config) == train(whole) == 0
@@ -197,16 +171,16 @@ def test_a_non_finite_loss_stops_before_the_weights_change(make_config: Make) ->
     assert len((config.run / "skipped.jsonl").read_text().splitlines()) == config.guard.skips
 
 
-def test_two_trainings_in_one_directory_are_refused(make_config: Make) -> None:
+def test_two_trainings_in_one_directory_are_refused(make_config: Make, tmp_path: Path) -> None:
     config = make_config(steps=4000)
-    process = start(config)
+    process = ranks.start(config, tmp_path / "log")
     try:
-        wait_for_step(process, config.run, 1)
+        ranks.until(begun(config.run, 1), process, tmp_path / "log")
         with pytest.raises(CheckpointError, match="another process trains here"):
             train(config)
     finally:
         process.kill()
-        process.communicate()
+        process.join()
 
 
 def test_clip_norm_bf16_batch_norm_and_mean_pooling_train(make_config: Make, tiny) -> None:
@@ -229,13 +203,7 @@ def test_two_gloo_processes_equal_one(make_config, tmp_path, objective, accumula
     one = make_config(run=tmp_path / "one", **settings)
     two = make_config(run=tmp_path / "two", **settings, accumulate=accumulate)
     assert train(one) == 0
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    env = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = [start(two, RANK=str(r), LOCAL_RANK=str(r), **env) for r in range(2)]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    ranks.train_in(2, two)
     for a, b in zip(rows(one.run), rows(two.run), strict=True):
         assert b["loss"] == pytest.approx(a["loss"], abs=1e-5, rel=1e-5)
         assert b.get("scale") == pytest.approx(a.get("scale"), abs=1e-5)

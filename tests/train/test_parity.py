@@ -16,7 +16,9 @@ CUT: dict[str, dict[str, Any]] = {
     "ViT-B/16": {"layers": 2, "image_size": 64},
     "ViT-L/14": {"layers": 1, "image_size": 56},
     "ViT-L/14@336px": {"layers": 1, "image_size": 84},
-    **{name: {"image_size": 64} for name in ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64")},
+    **{name: {"image_size": 64} for name in ("RN50", "RN101", "RN50x4")},
+    "RN50x16": {"width": 48, "heads": 24, "image_size": 64},
+    "RN50x64": {"width": 64, "heads": 32, "image_size": 64},
 }
 SMALL = 500  # tokens in the vocabulary
 BLOCKS = {"RN50": (1, 2, 1, 1), "RN101": (1, 1, 2, 1), "RN50x4": (2, 1, 1, 1)}

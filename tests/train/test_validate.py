@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,15 +18,11 @@ from train.loop import train
 from train.pairs import BadSamples, Pairs
 from train.validate import recall
 from wit import image
-from wit.config import as_json
 from wit.errors import ConfigError
 
+from . import ranks
+
 ALONE = World(0, 1, torch.device("cpu"))
-CODE = (
-    "import json, sys\n"
-    "from train.config import TrainConfig; from train.loop import train\n"
-    "sys.exit(train(TrainConfig(**json.load(open(sys.argv[1])))))"
-)
 
 
 def rows(run: Path) -> list[dict[str, float]]:
@@ -101,15 +93,7 @@ def test_two_processes_find_the_same(make_config, held_out, tmp_path, objective:
     one = validated(make_config, held_out, tmp_path / "one", **settings)
     two = validated(make_config, held_out, tmp_path / "two", **settings)
     assert train(one) == 0
-    (tmp_path / "two.json").write_text(json.dumps(as_json(two)))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    env = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, "-c", CODE, str(tmp_path / "two.json")]
-    ranks = [{**os.environ, **env, "RANK": str(r), "LOCAL_RANK": str(r)} for r in range(2)]
-    processes = [subprocess.Popen(command, env=rank) for rank in ranks]
-    assert [process.wait() for process in processes] == [0, 0]
+    ranks.train_in(2, two)
     for a, b in zip(rows(one.run), rows(two.run), strict=True):
         assert a == pytest.approx(b, abs=1e-5)
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,39 +13,15 @@ import torch
 
 from train.dist import World
 from train.watch import STUCK, Watch
-from wit.config import as_json
 
-CODE = (
-    "import json, sys\n"
-    "from train.config import TrainConfig; from train.loop import train\n"
-    "sys.exit(train(TrainConfig(**json.load(open(sys.argv[1])))))"
-)
-
-
-def until(what, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 200
-    while not what():
-        assert process.poll() is None, "it ended"
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.02)
+from . import ranks
 
 
 def test_a_stopped_rank_is_named_by_those_that_wait_for_it(make_config, tmp_path: Path) -> None:
     config = make_config(steps=100_000, loop__save_every=100_000, guard={"stuck_seconds": 1.0})
-    (tmp_path / "config.json").write_text(json.dumps(as_json(config)))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    processes, logs = [], [tmp_path / f"rank{rank}.log" for rank in range(2)]
-    for rank, log in enumerate(logs):
-        env = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-        env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-        with log.open("wb") as out:
-            command = [sys.executable, "-c", CODE, str(tmp_path / "config.json")]
-            processes.append(
-                subprocess.Popen(command, env=os.environ | env, stdout=out, stderr=out)
-            )
+    processes = ranks.start_all(config, 2, tmp_path / "log")
     first, second = processes
+    log = tmp_path / "log.0"
     name = f"process {second.pid} on {os.uname().nodename}"
     says = re.compile(
         r"stuck: rank 0 is in the step \d+ since .*; it waits for: rank 1: no sign of life since"
@@ -57,13 +29,15 @@ def test_a_stopped_rank_is_named_by_those_that_wait_for_it(make_config, tmp_path
     )
     try:
         metrics = config.run / "metrics.jsonl"
-        until(lambda: metrics.is_file() and len(metrics.read_text().splitlines()) > 3, first)
-        second.send_signal(signal.SIGSTOP)
-        until(lambda: says.search(logs[0].read_text()), first)
+        ranks.until(
+            lambda: metrics.is_file() and len(metrics.read_text().splitlines()) > 3, first, log
+        )
+        os.kill(second.pid, signal.SIGSTOP)
+        ranks.until(lambda: says.search(log.read_text()) is not None, first, log)
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            process.join()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
