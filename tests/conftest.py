@@ -60,7 +60,8 @@ LONGEST = (
     *("pipeline/test_runner.py", "pipeline/test_fetch.py", "pipeline/test_sample_evalsets.py"),
     *("train/test_parallel.py", "train/test_kill.py", "train/test_parity.py"),
     *("train/kernels/test_triton.py", "train/test_loop.py", "train/test_fast_paths.py"),
-    *("test_interrupt.py", "eval/browse/test_in_a_browser.py", "eval/browse/test_reader.py"),
+    *("test_tokenizer_parity.py", "test_interrupt.py", "eval/browse/test_in_a_browser.py"),
+    "eval/browse/test_reader.py",
     *("eval/test_features.py", "eval/test_suite.py", "eval/test_human_study.py"),
 )
 
