@@ -183,7 +183,7 @@ STAGES: tuple[Stage, ...] = (
         pairs.INPUTS,
         pairs.pairs,
         judges="10_ingest",
-        sql=("90_pairs.sql",),
+        sql=("90_ends.sql", "90_pairs.sql"),
         publish=("pairs",),
         table="pairs/*.parquet",
     ),
