@@ -47,5 +47,5 @@ def test_duplicates_name_what_stayed(corpus: Path, tmp_path: Path) -> None:
         WHERE gone.reason IS NOT NULL"""
     with duckdb.connect() as con:
         wanted = dict(con.execute(query).fetchall())
-    assert len(wanted) > 20
+    assert len(wanted) > 10
     assert found == {row: wanted.get(row) for row in found}
