@@ -47,7 +47,7 @@ class Tally:
         if not good:
             if not self.malformed:
                 text = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
-                self.first, self.example = number, text
+                self.first, self.example = number, shorten(text)
             self.malformed += 1
 
     def check(self, path: Path, most: float) -> Tally:
@@ -68,9 +68,13 @@ class Tally:
         """The first malformed line, on one line."""
         if not self.malformed:
             return ""
-        text = ascii(self.example or "")
-        short = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-        return f"line {self.first}: {short}" if self.first else short
+        text = repr(self.example)
+        return f"line {self.first}: {text}" if self.first else text
+
+
+def shorten(text: str) -> str:
+    """The beginning of an example, which may be very long."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def write_tally(tally: Tally, folder: Path) -> None:

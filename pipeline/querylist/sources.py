@@ -22,7 +22,7 @@ from pipeline.querylist import wordnet
 from pipeline.querylist.config import BuildConfig
 from pipeline.querylist.count import count_parts, folder
 from pipeline.querylist.dump import PART, counted, parts
-from pipeline.querylist.lines import Numbered, Tally, add_up, read_tally, write_tally
+from pipeline.querylist.lines import Numbered, Tally, add_up, read_tally, shorten, write_tally
 from wit.config import fingerprint
 from wit.errors import InputError
 from wit.progress import Progress
@@ -177,7 +177,7 @@ def _tally(con: duckdb.DuckDBPyConnection, file: str) -> Tally:
     """What a SQL file says of the lines of a file."""
     lines, malformed, first, example = con.execute(sql_text(file)).fetchall()[0]
     text = example.decode("utf-8", "replace") if isinstance(example, bytes) else example
-    return Tally(lines, malformed, first, text)
+    return Tally(lines, malformed, first, text and shorten(text))
 
 
 def synsets(config: BuildConfig, told: Told) -> pa.Table:
