@@ -1,6 +1,7 @@
 """The metadata half of `wit shards` on generated metadata: how fast, in how much memory, growth.
 
     python bench/curation.py [--rows 300000] [--memory-limit 4GB] [--threads 2] [--json]
+    python bench/curation.py --near-texts 0.7     # with near-duplicate captions, at this likeness
     python bench/curation.py --pairs 60000000     # only the cap, on so many (pair, query) rows
 
 Runs 10_ingest to 50_balance on `--rows` rows of `pipeline.sample.crowd` (a query list of 200,000)
@@ -108,7 +109,7 @@ def _spilled_mb(folder: Path) -> float:
     return total / 2**20
 
 
-def curate(folder: Path, rows: int, engine: dict[str, Any]) -> dict[str, Any]:
+def curate(folder: Path, rows: int, near: float, engine: dict[str, Any]) -> dict[str, Any]:
     """Run the metadata half on `rows` rows; seconds, peak memory and spilled bytes by stage."""
     started = time.monotonic()
     write_metadata(folder / "in", rows)
@@ -121,6 +122,7 @@ def curate(folder: Path, rows: int, engine: dict[str, Any]) -> dict[str, Any]:
             "queries": write_queries(folder / "queries.txt", QUERIES),
             "image": {"declared_min_side": 100, "declared_max_aspect": 3},
             "scores": {"similarity": {"top": 0.9}},
+            "dedupe": {"near_texts": {"threshold": near}},
             "engine": engine,
         }
     )
@@ -219,6 +221,7 @@ def main() -> None:
     parser.add_argument("--memory-limit", default="4GB", help="of DuckDB")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder")
+    parser.add_argument("--near-texts", type=float, default=0, help="dedupe.near_texts.threshold")
     parser.add_argument("--pairs", type=int, default=0, help="time the cap alone on so many")
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     options = parser.parse_args()
@@ -234,8 +237,9 @@ def main() -> None:
                 f" {found['spilled_mb']:,.0f} MB, {found['brought']:,} pairs brought in"
             )
         else:
-            small = curate(folder / "small", options.smaller or options.rows // 3, engine)
-            large = curate(folder / "large", options.rows, engine)
+            near = options.near_texts
+            small = curate(folder / "small", options.smaller or options.rows // 3, near, engine)
+            large = curate(folder / "large", options.rows, near, engine)
             exponent = _exponent(small, large, small["rows"], large["rows"])
             show(console, small, large, exponent)
             found = {**large, "growth_exponent": exponent, "smaller": small}

@@ -156,6 +156,18 @@ class BalanceConfig(Section):
     and the cap is applied again to what came of them"""
 
 
+class NearTextsConfig(Section):
+    """Captions of different images that say nearly the same, found by MinHash-LSH."""
+
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """share of common shingles (Jaccard) from which of two captions only the better stays, whatever
+    their images; 0: not looked for, since a caption may rightly stand on many images"""
+    shingle: Annotated[int, Field(ge=1, le=8)] = 2
+    """words of a shingle: 1 compares bags of words, more heed their order"""
+    permutations: Annotated[int, Field(ge=16, le=1024)] = 128
+    """length of a MinHash signature: with more, fewer pairs above the threshold are missed"""
+
+
 class DedupeConfig(Section):
     """What counts as a duplicate."""
 
@@ -166,6 +178,7 @@ class DedupeConfig(Section):
     keep: Literal["rank", "similarity", "aesthetic", "longest"] = "rank"
     """which of several captions of a URL is best: that of lowest rank, of highest score, or the
     longest; rank decides between equals"""
+    near_texts: NearTextsConfig = NearTextsConfig()
     phash_distance: Annotated[int, Field(ge=0, le=3)] = 3
     """most differing bits of two perceptual hashes of the same picture"""
     evaluation: list[Path] = Field(default=[])
@@ -359,4 +372,6 @@ class ShardsConfig(Settings):
                 del plain[key]
             else:
                 plain[key] = {k: v for k, v in plain[key].items() if k not in inner}
+        if not self.dedupe.near_texts.threshold:
+            del plain["dedupe"]["near_texts"]
         return plain

@@ -37,11 +37,3 @@ def filter_params(config: ShardsConfig) -> dict[str, Any]:
         "max_aspect": config.image.declared_max_aspect or 2.0**31,
         "keep": config.dedupe.keep,
     }
-
-
-def dedupe_params(config: ShardsConfig) -> dict[str, Any]:
-    """Which captions of one URL are too many, or too much alike."""
-    return {
-        "captions_per_image": config.dedupe.captions_per_image,
-        "caption_likeness": config.dedupe.caption_likeness,
-    }

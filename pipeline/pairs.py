@@ -20,7 +20,10 @@ def pairs(context: Context, rows_per_file: int = _ROWS) -> Counts:
     folder = context.out / "pairs"
     folder.mkdir(exist_ok=True)
     tables = {name.partition("_")[2]: context.table(name) for name in INPUTS}
+    ends = context.out / ".ends.parquet"
+    tables["ends"] = str(ends)
     with context.connect() as con:
+        copy(con, "90_ends.sql", tables, ends, context.progress)
         total = count(con, tables["ingest"]).rows_in
         for number, first in enumerate(range(0, max(total, 1), rows_per_file)):
             limits = {"first": first, "last": first + rows_per_file}

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
+
 from pipeline.config import EngineConfig
 from wit.errors import WitError
 from wit.progress import Progress
@@ -56,6 +58,17 @@ def key_parts(
     part has `times` as many rows as a file."""
     parts = max(1, -(-rows // (times * engine.partition_rows)))
     return {f"{i:05}.parquet": {"part": i, "parts": parts} for i in range(parts)}
+
+
+def file_ranges(folder: Path) -> dict[str, tuple[int, int]]:
+    """File of a work table that is cut as `10_ingest` -> its first row and the one after its last,
+    from the files' counts."""
+    ranges, first = {}, 0
+    for path in sorted(folder.glob("*.parquet")):
+        last = first + pq.read_metadata(path).num_rows
+        ranges[path.name] = (first, last)
+        first = last
+    return ranges
 
 
 def make_sql(

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import duckdb
-import pyarrow.parquet as pq
 
 from pipeline.config import ShardsConfig
 from pipeline.context import Context, Counts, Stage
 from pipeline.engine import connect, engine_errors, sql_text
 from pipeline.files import InputDigests
-from pipeline.parts import Part, key_parts, link_standing, make_all
+from pipeline.parts import Part, file_ranges, key_parts, link_standing, make_all
 from wit.config import fingerprint, write_json
 from wit.progress import Progress
 from wit.schema import Reason
@@ -213,7 +212,7 @@ class Runner:
             return [part(*each) for each in key_parts(context.rows, self.config.engine).items()]
         aligned = [name for name in stage.inputs if self.results[name].parts]
         found = []
-        for name, (first, last) in _ranges(ingest.folder, ingest.parts).items():
+        for name, (first, last) in file_ranges(ingest.folder).items():
             files = {_short(each): str(context.inputs[each] / name) for each in aligned}
             prints = {
                 each: self.results[each].parts[name] if each in aligned else whole
@@ -230,16 +229,6 @@ class Runner:
 
 def _short(stage_name: str) -> str:
     return stage_name.partition("_")[2]
-
-
-def _ranges(folder: Path, parts: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """File of `10_ingest` -> its first row and the one after its last, from the files' counts."""
-    ranges, first = {}, 0
-    for name in sorted(parts):
-        last = first + pq.read_metadata(folder / name).num_rows
-        ranges[name] = (first, last)
-        first = last
-    return ranges
 
 
 def count(con: duckdb.DuckDBPyConnection, table: str, custom: Iterable[str] = ()) -> Counts:

@@ -16,6 +16,7 @@ from pipeline import (
     ingest,
     lists,
     matching,
+    near_texts,
     pack,
     pairs,
     queries,
@@ -113,14 +114,14 @@ STAGES: tuple[Stage, ...] = (
         split="files",
         judges="10_ingest",
     ),
-    # One row per URL and caption, and a few captions per URL.
+    # One row per URL and caption, a few captions per URL; near-duplicate captions if asked for.
     Stage(
         "40_dedupe",
         ("15_clean", "30_filter"),
-        "40_dedupe.sql",
-        params=filters.dedupe_params,
-        split="keys",
+        near_texts.dedupe,
+        params=near_texts.params,
         judges="30_filter",
+        sql=("40_dedupe.sql",),
     ),
     # Which pairs each query brings in.
     Stage(
@@ -182,7 +183,7 @@ STAGES: tuple[Stage, ...] = (
         pairs.INPUTS,
         pairs.pairs,
         judges="10_ingest",
-        sql=("90_pairs.sql",),
+        sql=("90_ends.sql", "90_pairs.sql"),
         publish=("pairs",),
         table="pairs/*.parquet",
     ),

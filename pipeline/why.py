@@ -57,6 +57,7 @@ LIMITS: dict[Reason, tuple[str, ...]] = {
     Reason.DUPLICATE_PAIR: ("dedupe.keep",),
     Reason.NEAR_DUPLICATE_CAPTION: ("dedupe.caption_likeness", "dedupe.keep"),
     Reason.DUPLICATE_URL: ("dedupe.captions_per_image", "dedupe.keep"),
+    Reason.NEAR_DUPLICATE_TEXT: ("dedupe.near_texts.threshold", "dedupe.keep"),
     Reason.OVER_CAP: ("balance.cap", "balance.method", "balance.survival"),
     Reason.URL_REFUSED: ("fetch.any_port", "fetch.userinfo"),
     Reason.ROBOTS_TXT: ("fetch.robots", "fetch.user_agent"),

@@ -26,6 +26,7 @@ PARTS = {
     "aiohttp": ("aiohttp", "pipeline", "the download of images"),
     "py3langid": ("py3langid", "pipeline", "the language filter"),
     "ahocorasick_rs": ("ahocorasick_rs", "matcher", "match.engine aho_corasick"),
+    "rensa": ("rensa", "minhash", "dedupe.near_texts"),
     "torch": ("torch", "train", "wit train, eval"),
     "s3fs": ("s3fs", "s3", "metadata from S3, corpora to it"),
     "tensorboard": ("tensorboard", "train", "curves of a run"),

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     DUPLICATE_PAIR = "duplicate_pair"
     NEAR_DUPLICATE_CAPTION = "near_duplicate_caption"
     DUPLICATE_URL = "duplicate_url"
+    NEAR_DUPLICATE_TEXT = "near_duplicate_text"
     OVER_CAP = "over_cap"
     # the download
     URL_REFUSED = "url_refused"
@@ -100,6 +101,7 @@ REASONS: dict[Reason, str] = {
     Reason.DUPLICATE_PAIR: "another row has the same canonical URL and caption",
     Reason.NEAR_DUPLICATE_CAPTION: "a caption of the same URL says the same in like words",
     Reason.DUPLICATE_URL: "enough other captions of the same canonical URL are kept",
+    Reason.NEAR_DUPLICATE_TEXT: "a better pair, of another URL, has nearly the same caption",
     Reason.OVER_CAP: "no query of the caption brings the pair in",
     Reason.URL_REFUSED: "the URL has a port or a user name that the policy refuses",
     Reason.ROBOTS_TXT: "robots.txt of the site keeps us from the image, or fails with 5xx",

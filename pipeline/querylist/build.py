@@ -24,6 +24,7 @@ from pipeline.queries import MAX_WORDS
 from pipeline.querylist import sources, wordnet
 from pipeline.querylist.config import BuildConfig
 from pipeline.querylist.count import add_up
+from pipeline.querylist.lines import Tally, by_source
 from pipeline.querylist.report import report, rows_of
 from wit.config import fingerprint, write_json
 from wit.errors import ConfigError, InputError
@@ -33,13 +34,17 @@ from wit.text import NORMALISER_VERSION
 NAME = "queries.parquet"
 _SQL = (
     "queries_all_titles.sql",
+    "queries_all_titles_lines.sql",
+    "queries_counts_lines.sql",
     "queries_counts_part.sql",
     "queries_entries.sql",
     "queries_list.sql",
     "queries_pairs_part.sql",
     "queries_sum.sql",
     "queries_titles.sql",
+    "queries_views.sql",
     "queries_views_hour.sql",
+    "queries_views_lines.sql",
     "queries_words_part.sql",
 )
 
@@ -113,19 +118,24 @@ def _make(config: BuildConfig, digests: InputDigests, work: Path, identity: dict
     scratch = work / "list.tmp"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    folders = sources.count_text(config, digests, work)
+    lines: list[tuple[str, str, Tally]] = []
+
+    def tell(source: str, path: Path, tally: Tally) -> None:
+        lines.append((source, path.name, tally.check(path, config.max_malformed)))
+
+    folders = sources.count_text(config, digests, work, tell)
     with connect(config.engine, scratch / "spill") as con:
-        folders += sources.count_tables(con, config, digests, work)
-        views = sources.count_views(con, config, digests, work)
+        folders += sources.count_tables(con, config, digests, work, tell)
+        views = sources.count_views(con, config, digests, work, tell)
         progress = Progress("list")
         none = sources.nothing(scratch / "nothing")
         few = min(config.words.min_count, config.pairs.min_count)
         least = {"words": few, "pairs": config.pairs.min_count}
         total = add_up(con, [none, *folders], least, scratch)
-        sources.titles(con, config, [none / "words-0.parquet", *views], scratch)
-        con.register("given", sources.given(con, config))
-        con.register("synsets", sources.synsets(config))
-        con.execute("DROP VIEW titles")
+        hours = [at / "views.parquet" for at in views]
+        sources.titles(con, config, [none / "words-0.parquet", *hours], scratch, tell)
+        con.register("given", sources.given(con, config, tell))
+        con.register("synsets", sources.synsets(config, tell))
         for name in ("words", "pairs", "titles"):
             con.read_parquet(str(scratch / f"{name}.parquet")).create_view(name)
         entries, chosen = scratch / "entries.parquet", scratch / NAME
@@ -149,6 +159,7 @@ def _make(config: BuildConfig, digests: InputDigests, work: Path, identity: dict
         "sha256": _publish(chosen, config.output / NAME),
         "text_words": total,
         "sources": offered,
+        "lines": by_source(lines),
     }
     write_json(record, config.output / "config.json")
     for path in sources.stale(work, iter([*folders, *views])):

@@ -73,6 +73,8 @@ class BuildConfig(Settings):
     """sample of captions (.txt, .csv, .parquet) that the report measures the coverage of"""
     max_queries: Annotated[int, Field(ge=1)] = 500_000
     """length of the list"""
+    max_malformed: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """share of the lines of a file that may be malformed; they are left out and reported"""
     words: WordsConfig = WordsConfig()
     pairs: PairsConfig = PairsConfig()
     titles: TitlesConfig = TitlesConfig()

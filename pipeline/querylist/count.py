@@ -20,6 +20,7 @@ import pyarrow as pa
 from pipeline.config import EngineConfig
 from pipeline.engine import connect, copy
 from pipeline.querylist.dump import Part, lines
+from pipeline.querylist.lines import Tally, write_tally
 from pipeline.task import prepare
 from wit.progress import Progress
 from wit.text import words
@@ -70,12 +71,14 @@ def count_part(part: Part, work: Path, engine: EngineConfig) -> int:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     with connect(engine.model_copy(update={"threads": 1}), aside / ".spill") as con:
-        for number, batch in enumerate(_batches(part)):
+        tally = Tally()
+        for number, batch in enumerate(_batches(part, tally)):
             con.register("lines", pa.table({"words": batch}))
             for what in ("words", "pairs"):
                 copy(con, f"queries_{what}_part.sql", {}, aside / f"{what}-{number:05}.parquet")
             con.unregister("lines")
     shutil.rmtree(aside / ".spill", ignore_errors=True)
+    write_tally(tally, aside)
     for path in aside.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -98,11 +101,11 @@ def add_up(
     return total
 
 
-def _batches(part: Part) -> Iterator[pa.Array]:
+def _batches(part: Part, tally: Tally) -> Iterator[pa.Array]:
     """Normalised lines, about BATCH characters at a time; at least one batch, if empty."""
     held: list[str] = []
     size, given = 0, False
-    for line in lines(part):
+    for line in lines(part, tally):
         held.append(" ".join(words(line)))
         size += len(held[-1])
         if size >= BATCH:

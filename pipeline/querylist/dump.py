@@ -22,6 +22,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.querylist.lines import Tally, opened
 from pipeline.querylist.wikitext import plain_lines
 from wit.errors import InputError
 from wit.schema import COLUMN_NAMES
@@ -32,8 +33,10 @@ _UNPACKED = 8 << 20  # bytes that they may unpack to at a time
 _STREAM = re.compile(rb"BZh[1-9]1AY&SY")  # the head of a bz2 stream and of its first block
 _HEAD = 10  # bytes of it
 _LONGEST_PAGE = 64 << 20  # bytes; MediaWiki itself allows 2 MiB
+_SHOWN = 200  # bytes of a malformed page
 _ARTICLE = re.compile(rb"<ns>0</ns>")
 _REDIRECT = re.compile(rb"<redirect[ />]")
+_ANY_TEXT = re.compile(rb"<text[ />]")  # of a page that was emptied too
 _TEXT = re.compile(rb"<text\b[^>]*>(.*?)</text>", re.DOTALL)
 
 
@@ -63,8 +66,9 @@ def parts(path: Path) -> list[Part]:
     return [Part(path, n, at, min(at + step, size)) for n, at in enumerate(starts)]
 
 
-def lines(part: Part) -> Iterator[str]:
-    """The lines of text of a part, without markup.
+def lines(part: Part, tally: Tally) -> Iterator[str]:
+    """The lines of text of a part, without markup. What is not UTF-8 is counted, and read without
+    the bytes that are none; so is an article without text, and a row that is null.
 
     Raises:
         InputError: a damaged or truncated file, or one that is something else.
@@ -72,38 +76,50 @@ def lines(part: Part) -> Iterator[str]:
     path = part.path
     try:
         if path.suffix == ".parquet":
-            yield from _parquet_lines(path)
+            yield from _parquet_lines(path, tally)
         elif ".txt" in path.suffixes[-2:]:
-            with _open(path) as file:
-                yield from (line.decode("utf-8", "replace").strip() for line in _pieces(file))
+            with opened(path) as file:
+                yield from _text_lines(file, tally)
         elif path.suffix == ".xml":
             with path.open("rb") as file:
-                yield from _articles(iter(lambda: file.read(_READ), b""), path)
+                yield from _articles(iter(lambda: file.read(_READ), b""), path, tally)
         else:
             with path.open("rb") as file:
-                yield from _articles(_streams(file, part), path)
+                yield from _articles(_streams(file, part), path, tally)
     except (EOFError, gzip.BadGzipFile) as error:
         raise InputError(f"{path}: truncated or damaged ({error}): download it again") from None
 
 
-def _open(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return gzip.open(path)  # type: ignore[return-value]
-    return bz2.open(path) if path.suffix == ".bz2" else path.open("rb")
+def _text_lines(file: IO[bytes], tally: Tally) -> Iterator[str]:
+    number = 1
+    for piece in _pieces(file):
+        text = piece.decode("utf-8", "replace").strip()
+        if text:
+            tally.add(piece, _is_utf8(piece), number)
+            yield text
+        number += piece.endswith(b"\n")
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:
     """The lines of a file; one that is very long, as of a text without any, in parts of it."""
     held = b""
-    while piece := file.readline(_READ):
-        piece = held + piece
-        end = len(piece) if piece.endswith(b"\n") else piece.rfind(b" ") + 1 or len(piece)
+    while read := file.readline(_READ):
+        piece, whole = held + read, read.endswith(b"\n") or len(read) < _READ
+        end = len(piece) if whole else piece.rfind(b" ") + 1 or len(piece)
         held = piece[end:]
         yield piece[:end]
     yield held
 
 
-def _parquet_lines(path: Path) -> Iterator[str]:
+def _parquet_lines(path: Path, tally: Tally) -> Iterator[str]:
     try:
         file = pq.ParquetFile(path)
     except pa.ArrowException as error:
@@ -117,6 +133,7 @@ def _parquet_lines(path: Path) -> Iterator[str]:
     for batch in file.iter_batches(columns=[column], batch_size=1024):
         for value in batch.column(0).to_pylist():
             for text in value if isinstance(value, list) else [value]:
+                tally.add("null", text is not None, tally.lines + 1)
                 yield from (text or "").splitlines()
 
 
@@ -156,7 +173,7 @@ def _next_stream(file: IO[bytes], start: int) -> int | None:
     return None
 
 
-def _articles(chunks: Iterator[bytes], path: Path) -> Iterator[str]:
+def _articles(chunks: Iterator[bytes], path: Path, tally: Tally) -> Iterator[str]:
     """The text of the articles: pages of namespace 0 that lead nowhere else."""
     held = b""
     for chunk in chunks:
@@ -168,6 +185,8 @@ def _articles(chunks: Iterator[bytes], path: Path) -> Iterator[str]:
             if not _ARTICLE.search(page) or _REDIRECT.search(page):
                 continue
             found = _TEXT.search(page)
+            good = bool(_ANY_TEXT.search(page)) and _is_utf8(page)
+            tally.add(page.strip()[:_SHOWN], good)
             if found:
                 yield from plain_lines(html.unescape(found[1].decode("utf-8", "replace")))
     if b"<page>" in held:

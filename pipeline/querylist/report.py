@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ _COLUMNS = (
     "least_score",
     "highest_score",
 )
+_LINES = ("source", "files", "lines", "malformed", "first")
 _TOP = 3  # examples of each source
 
 
@@ -48,7 +50,10 @@ def report(output: Path, captions: Path | None, engine: EngineConfig) -> dict[st
         record = json.loads((output / "config.json").read_text("utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         raise InputError(f"{output}: no finished query list: run `wit queries build`") from None
-    found: dict[str, Any] = {"sources": _ordered(record["sources"])}
+    found: dict[str, Any] = {
+        "sources": _ordered(record["sources"], _COLUMNS),
+        "lines": _ordered(record["lines"], _LINES),
+    }
     if captions is not None:
         with engine_errors("wit queries report", engine):
             found |= _coverage(output, captions, engine)
@@ -60,9 +65,9 @@ def report(output: Path, captions: Path | None, engine: EngineConfig) -> dict[st
     return found
 
 
-def _ordered(sources: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """With the columns as the SQL has them; JSON has sorted them."""
-    return [{name: row[name] for name in _COLUMNS} for row in sources]
+def _ordered(rows: list[dict[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """With the columns in this order; JSON has sorted them."""
+    return [{name: row[name] for name in columns} for row in rows]
 
 
 def _coverage(output: Path, captions: Path, engine: EngineConfig) -> dict[str, Any]:

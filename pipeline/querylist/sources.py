@@ -6,8 +6,8 @@ whatever else of the config changes, and a run that was killed takes up what is 
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from pipeline.querylist import wordnet
 from pipeline.querylist.config import BuildConfig
 from pipeline.querylist.count import count_parts, folder
 from pipeline.querylist.dump import PART, counted, parts
+from pipeline.querylist.lines import Numbered, Tally, add_up, read_tally, shorten, write_tally
 from wit.config import fingerprint
 from wit.errors import InputError
 from wit.progress import Progress
 from wit.text import NORMALISER_VERSION, words
 
-VERSION = 1  # raise it when the code here or in dump, count, wikitext changes a table
+VERSION = 2  # raise it when the code here or in dump, count, wikitext changes a table
+Told = Callable[[str, Path, Tally], None]  # hears of the lines of each file of a source
 _COUNTS = pa.schema([("ngram", pa.string()), ("count", pa.int64())])
 
 
@@ -62,7 +64,7 @@ def synset_files(config: BuildConfig) -> list[Path]:
     return [path for given in config.wordnet for path in wordnet.files(given)]
 
 
-def count_text(config: BuildConfig, digests: InputDigests, work: Path) -> list[Path]:
+def count_text(config: BuildConfig, digests: InputDigests, work: Path, told: Told) -> list[Path]:
     """Count running text; returns the folders of its parts."""
     progress, found = Progress("text"), []
     for path in config.text:
@@ -70,54 +72,65 @@ def count_text(config: BuildConfig, digests: InputDigests, work: Path) -> list[P
         at.mkdir(parents=True, exist_ok=True)
         todo = parts(path)
         count_parts(todo, at, config.engine, progress)
-        found += [folder(part, at) for part in todo]
+        folders = [folder(part, at) for part in todo]
+        told("text", path, add_up([read_tally(each) for each in folders]))
+        found += folders
     if found:
         progress.finish(f"{len(found):,} parts of text counted {progress.seconds:8.1f} s")
     return found
 
 
 def count_tables(
-    con: duckdb.DuckDBPyConnection, config: BuildConfig, digests: InputDigests, work: Path
+    con: duckdb.DuckDBPyConnection,
+    config: BuildConfig,
+    digests: InputDigests,
+    work: Path,
+    told: Told,
 ) -> list[Path]:
     """N-grams that are counted already, in folders like those of parts of text."""
     found = []
     for path in config.counts:
         at = work / _name("counts", path, digests)
         found.append(at)
-        if at.is_dir():
-            continue
-        aside = _aside(at)
-        aside.mkdir(parents=True, exist_ok=True)
-        con.register("counted", counted(con, path))
-        try:
-            for size, what in ((1, "words"), (2, "pairs")):
-                copy(con, "queries_counts_part.sql", {"size": size}, aside / f"{what}-0.parquet")
-        except duckdb.ConversionException as error:
-            first = str(error).splitlines()[0]
-            raise InputError(f"{path}: a count is no whole number: {first}: mend it") from None
-        con.unregister("counted")
-        aside.rename(at)
+        if not at.is_dir():
+            aside = _aside(at)
+            con.register("counted", counted(con, path))
+            try:
+                for size, what in ((1, "words"), (2, "pairs")):
+                    target = aside / f"{what}-0.parquet"
+                    copy(con, "queries_counts_part.sql", {"size": size}, target)
+                write_tally(_tally(con, "queries_counts_lines.sql"), aside)
+            except duckdb.ConversionException as error:
+                first = str(error).splitlines()[0]
+                raise InputError(f"{path}: a count is no whole number: {first}: mend it") from None
+            con.unregister("counted")
+            aside.rename(at)
+        told("counts", path, read_tally(at))
     return found
 
 
 def count_views(
-    con: duckdb.DuckDBPyConnection, config: BuildConfig, digests: InputDigests, work: Path
+    con: duckdb.DuckDBPyConnection,
+    config: BuildConfig,
+    digests: InputDigests,
+    work: Path,
+    told: Told,
 ) -> list[Path]:
-    """The views of every hourly file, by title."""
+    """The views of every hourly file, by title: folders that hold views.parquet."""
     progress, found = Progress("pageviews"), []
     listed = pageviews(config)
     limits = {"domains": config.titles.domains, "min_count": config.titles.min_hour}
     for number, path in enumerate(listed):
-        at = work / f"{_name('views', path, digests, limits)}.parquet"
+        at = work / _name("views", path, digests, limits)
         found.append(at)
-        if not at.exists():
+        if not at.is_dir():
             aside = _aside(at)
-            try:
-                copy(con, "queries_views_hour.sql", {"path": _glob(path), **limits}, aside)
-            except duckdb.InvalidInputException as error:
-                first = str(error).splitlines()[0]
-                raise InputError(f"{path}: no pageview file: {first}: download it again") from None
+            _read_lines(con, path, "hour", "queries_views_hour.sql", {"domains": limits["domains"]})
+            least = {"min_count": limits["min_count"]}
+            copy(con, "queries_views.sql", least, aside / "views.parquet")
+            write_tally(_tally(con, "queries_views_lines.sql"), aside)
             aside.rename(at)
+        told("pageviews", path, read_tally(at))
         progress(number + 1, len(listed), unit="files")
     if listed:
         progress.finish(f"{len(listed):,} hours of pageviews read {progress.seconds:8.1f} s")
@@ -125,36 +138,74 @@ def count_views(
 
 
 def titles(
-    con: duckdb.DuckDBPyConnection, config: BuildConfig, views: list[Path], at: Path
+    con: duckdb.DuckDBPyConnection, config: BuildConfig, views: list[Path], at: Path, told: Told
 ) -> None:
     """The titles above the threshold: AT/titles.parquet (query, words, count)."""
     sums = {"parts": [str(path) for path in views], "min_count": 1}
     copy(con, "queries_sum.sql", sums, at / "views.parquet")
     con.read_parquet(str(at / "views.parquet")).create_view("views")
     if config.titles_file:
-        path = {"path": _glob(config.titles_file)}
-        con.sql(sql_text("queries_all_titles.sql"), params=path).create_view("titles")
+        _read_lines(con, config.titles_file, "titles", "queries_all_titles.sql", {})
+        told("titles_file", config.titles_file, _tally(con, "queries_all_titles_lines.sql"))
     else:
-        con.sql("SELECT '' AS title").create_view("titles")
+        con.execute("CREATE TEMP TABLE titles AS SELECT '' AS title")
     params = {"listed": bool(config.titles_file), "min_views": config.titles.min_views}
     copy(con, "queries_titles.sql", params, at / "titles.parquet")
+    con.execute("DROP TABLE titles")
 
 
-def synsets(config: BuildConfig) -> pa.Table:
+def _read_lines(
+    con: duckdb.DuckDBPyConnection, path: Path, table: str, file: str, params: dict[str, Any]
+) -> None:
+    """Make a temporary table of the lines of a file, which a SQL file reads as `lines`.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    source = Numbered(path)
+    con.register("lines", source.reader())
+    try:
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {sql_text(file)}", params)
+    except duckdb.InvalidInputException:
+        if source.error:
+            raise source.error from None
+        raise
+    con.unregister("lines")
+
+
+def _tally(con: duckdb.DuckDBPyConnection, file: str) -> Tally:
+    """What a SQL file says of the lines of a file."""
+    lines, malformed, first, example = con.execute(sql_text(file)).fetchall()[0]
+    text = example.decode("utf-8", "replace") if isinstance(example, bytes) else example
+    return Tally(lines, malformed, first, text and shorten(text))
+
+
+def synsets(config: BuildConfig, told: Told) -> pa.Table:
     """WordNet's names: query, words."""
-    synonyms = config.synsets.synonyms
-    found = list(dict.fromkeys(n for p in synset_files(config) for n in wordnet.names(p, synonyms)))
+    names: dict[str, None] = {}
+    for path in synset_files(config):
+        tally = Tally()
+        names |= dict.fromkeys(wordnet.names(path, config.synsets.synonyms, tally))
+        told("wordnet", path, tally)
+    found = list(names)
     normalised = [" ".join(words(name)) for name in found]
     return pa.table(
         {"query": pa.array(found, pa.string()), "words": pa.array(normalised, pa.string())}
     )
 
 
-def given(con: duckdb.DuckDBPyConnection, config: BuildConfig) -> pa.Table:
+def given(con: duckdb.DuckDBPyConnection, config: BuildConfig, told: Told) -> pa.Table:
     """The user's own lists, one after the other: rank, query, words, source, count, score."""
     if not config.lists:
         return LISTED.empty_table()
-    whole = pa.concat_tables([read_list(con, path) for path in config.lists])
+    tables = []
+    for path in config.lists:
+        table, tally = read_list(con, path), Tally()
+        for number, query in enumerate(table["query"].to_pylist(), 1):
+            tally.add(query, query != "", number)
+        told("lists", path, tally)
+        tables.append(table)
+    whole = pa.concat_tables(tables)
     return whole.set_column(0, "rank", pa.array(range(len(whole)), pa.int32()))
 
 
@@ -171,11 +222,11 @@ def _name(kind: str, path: Path, digests: InputDigests, *depends: Any) -> str:
 
 
 def _aside(at: Path) -> Path:
-    return at.with_name(f"{at.name}.tmp")
-
-
-def _glob(path: Path) -> str:
-    return glob.escape(str(path))
+    """An empty folder in which a table is made before it gets its name."""
+    aside = at.with_name(f"{at.name}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    return aside
 
 
 def stale(work: Path, used: Iterator[Path]) -> list[Path]:

@@ -11,9 +11,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.querylist.lines import Tally
 from wit.errors import InputError
 
 PARTS_OF_SPEECH = ("noun", "verb", "adj", "adv")
+_INDEXED = re.compile(r"\S+ [nvar] [0-9]+ ")
 _MARKER = re.compile(r"\((?:a|p|ip)\)$")
 # Where Debian's wordnet-base, Princeton's own and NLTK's downloads put it.
 _INSTALLED = (
@@ -48,8 +50,9 @@ def files(given: Path) -> list[Path]:
     raise InputError(f"{given}: no data.noun or index.noun there: check --wordnet")
 
 
-def names(path: Path, synonyms: bool) -> Iterator[str]:
-    """The names in a file, with spaces; of a synset the first word or, with `synonyms`, each.
+def names(path: Path, synonyms: bool, tally: Tally) -> Iterator[str]:
+    """The names in a file, with spaces; of a synset the first word or, with `synonyms`, each. A
+    malformed line of an index is left out.
 
     Raises:
         InputError: the file is not what its name says.
@@ -62,11 +65,13 @@ def names(path: Path, synonyms: bool) -> Iterator[str]:
     for number, line in enumerate(lines, 1):
         if not line.strip() or (kind in ("data", "index") and line.startswith("  ")):
             continue
+        good = kind != "index" or bool(_INDEXED.match(line))
+        tally.add(line, good, number)
         if kind == "data":
             yield from _synset(path, number, line.split(" "), synonyms)
-        elif kind == "index":
+        elif kind == "index" and good:
             yield _name(line.split(" ")[0])
-        else:
+        elif good:
             yield line.strip().replace("_", " ")
 
 

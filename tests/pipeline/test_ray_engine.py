@@ -161,6 +161,17 @@ def test_what_a_part_says_is_heard(run_until: Any, tmp_path: Path, cluster: Any)
         run_until("10_ingest", **settings(path, "corpus", name="ray"))
 
 
+def test_near_duplicate_captions_are_the_same_bytes(tmp_path: Path, cluster: Any) -> None:
+    from .test_near_texts import Stage40, captions, rows_of
+
+    stages = [Stage40(tmp_path / name, rows_of(captions(150))) for name in ("local", "ray")]
+    stages[1].engine |= {"name": "ray"}
+    first, second = (stage.run(permutations=16) for stage in stages)
+    assert first == second
+    assert files(stages[0].out) == files(stages[1].out)
+    assert list(stages[1].out.glob(".pairs/*.parquet"))
+
+
 def test_no_cluster_is_one_line(tmp_path: Path) -> None:
     from pipeline import ray_engine
 

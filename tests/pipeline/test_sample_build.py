@@ -105,6 +105,7 @@ def test_every_reason_is_shown(book: Book) -> None:
         *(Reason.DECLARED_TOO_SMALL, Reason.DECLARED_ASPECT, Reason.LOW_SIMILARITY),
         *(Reason.NSFW, Reason.WATERMARK, Reason.LOW_AESTHETIC),
         Reason.NEAR_DUPLICATE_CAPTION,  # one caption per image is all that is kept
+        Reason.NEAR_DUPLICATE_TEXT,  # an option
         Reason.OVERLAP,  # with evaluation sets, which the build must be told of
         Reason.ROBOTS_TXT,
         Reason.URL_REFUSED,
