@@ -8,7 +8,6 @@ the same part at once don't meet.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -133,15 +132,15 @@ def make_all(
 
 def _in_processes(todo: Sequence[Part], engine: EngineConfig, progress: Progress) -> None:
     """One thread each, since Python's lock lets one thread of a process work at a time."""
-    from pipeline.task import prepare
+    from pipeline.task import prepare, processes
 
     workers = min(engine.threads, len(todo))
     share = engine.shared(workers)
     pool = ProcessPoolExecutor(
         workers,
-        multiprocessing.get_context("spawn"),
+        processes(),
         initializer=prepare,
-        initargs=(os.getpid(), todo[0].target.parent),
+        initargs=(todo[0].target.parent,),
     )
     with _closing(pool):
         waiting, running, done = iter(todo), set[Future[None]](), 0

@@ -11,8 +11,6 @@ dies too is given up; everything else goes on in a fresh process.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import pickle
 import selectors
 import time
@@ -24,7 +22,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from pipeline.ledger import record
-from pipeline.task import DECODING, LOCAL, NONE, Answer, Order, Outcome, Task, start
+from pipeline.task import DECODING, LOCAL, NONE, Answer, Order, Outcome, Task, processes, start
 from wit.errors import WitError
 from wit.schema import Reason
 
@@ -102,7 +100,7 @@ class Pool:
 
     Args:
         task: what they all are told.
-        processes: how many.
+        size: how many.
         breaker: sees every first outcome.
         take: is given the answers, as they come.
     """
@@ -110,14 +108,14 @@ class Pool:
     def __init__(
         self,
         task: Task,
-        processes: int,
+        size: int,
         breaker: Breaker,
         take: Callable[[list[Answer]], None],
     ) -> None:
         self._task, self._breaker, self._take = task, breaker, take
-        self._spawn = multiprocessing.get_context("spawn")
+        self._context = processes()
         self._ready = selectors.DefaultSelector()
-        self._processes = [self._start() for _ in range(processes)]
+        self._processes = [self._start() for _ in range(size)]
         self._window = WINDOW * task.limits.connections
         self._restarts = 0
         self._suspects: deque[Order] = deque()
@@ -135,10 +133,9 @@ class Pool:
         self._ready.close()
 
     def _start(self) -> _Process:
-        ours, theirs = self._spawn.Pipe()
-        decoding = self._spawn.RawArray("q", [NONE] * DECODING)
-        told = (self._task, theirs, os.getpid(), decoding)
-        process = self._spawn.Process(target=start, args=told)
+        ours, theirs = self._context.Pipe()
+        decoding = self._context.RawArray("q", [NONE] * DECODING)
+        process = self._context.Process(target=start, args=(self._task, theirs, decoding))
         process.start()
         theirs.close()
         started = _Process(process, ours, decoding)

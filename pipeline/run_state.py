@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +24,7 @@ from pipeline.task import (
     Task,
     finish,
     prepare,
+    processes,
     ready_to_finish,
 )
 from wit.errors import WitError
@@ -111,9 +110,9 @@ class Run:
         self._bytes, self._started = 0, time.monotonic()
         self._finisher = ProcessPoolExecutor(
             1,
-            mp_context=multiprocessing.get_context("spawn"),
+            mp_context=processes(),
             initializer=prepare,
-            initargs=(os.getpid(), task.attempt),
+            initargs=(task.attempt,),
         )
         self._finisher.submit(ready_to_finish)
 

@@ -1,11 +1,12 @@
 """What a downloading process is told, what it answers, and how it starts and ends.
 
 The parent knows only this module: aiohttp and what it imports are loaded in processes of their
-own, and only when there is something to fetch.
+own, and only when there is something to do.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -21,6 +22,7 @@ SHARD_DIGITS = 6
 DECODERS = 2  # threads of a process; one decodes while another waits for the interpreter
 # Shared with the parent: shard and index of the image that each thread, and the loop, decodes.
 DECODING, NONE = 2 * (DECODERS + 1), -1
+PRELOAD = ["pipeline.worker", "pipeline.finish", "pipeline.parts", "pipeline.udfs"]
 LOCAL = "local:"  # scheme of our own for `local:NUMBER:PATH`; never taken from the input
 
 
@@ -121,9 +123,19 @@ class Answer(NamedTuple):
     record: bytes
 
 
-def start(task: Task, pipe: Connection, parent: int, decoding: Any) -> None:
+def processes() -> Any:
+    """How working processes are made: forked from one that has imported what they need, which ends
+    with us; where that can't be had, each from nothing."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    return context
+
+
+def start(task: Task, pipe: Connection, decoding: Any) -> None:
     """What a downloading process runs; all that it imports is imported there."""
-    prepare(parent, task.attempt)
+    prepare(task.attempt)
     from pipeline.worker import work
 
     work(task, pipe, decoding)
@@ -141,17 +153,19 @@ def finish(path: Path, urls: list[str], encoding: str, *folders: Path) -> int:
     return run(path, urls, encoding, *folders)
 
 
-def prepare(parent: int, attempt: Path) -> None:
+def prepare(attempt: Path) -> None:
     """Set up a process of the download: it ends when its parent is gone or has given up.
 
     An orphan that kept writing could meet the next run in the same folder; it writes into the
     attempt's own folder, and it stops as soon as that is removed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    threading.Thread(target=_watch, args=(parent, attempt), daemon=True).start()
+    threading.Thread(target=_watch, args=(attempt,), daemon=True).start()
 
 
-def _watch(parent: int, attempt: Path) -> None:
-    while os.getppid() == parent and attempt.exists():
+def _watch(attempt: Path) -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "prepare is for working processes"
+    while parent.is_alive() and attempt.exists():
         time.sleep(0.25)
     os._exit(1)

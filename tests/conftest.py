@@ -66,10 +66,11 @@ LONGEST = (
 )
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than cores: many tests wait, for servers, processes, disks."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """As many as cores; one more for the pipeline, which waits for servers, processes, disks."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return (cores or 1) + 1
+    return (cores or 1) + ("torch" in str(config.getoption("--without")))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context
 from pathlib import Path
 
 import duckdb
@@ -21,7 +20,7 @@ from pipeline.config import EngineConfig
 from pipeline.engine import connect, copy
 from pipeline.querylist.dump import Part, lines
 from pipeline.querylist.lines import Tally, write_tally
-from pipeline.task import prepare
+from pipeline.task import prepare, processes
 from wit.progress import Progress
 from wit.text import words
 
@@ -35,20 +34,18 @@ def count_parts(parts: list[Part], work: Path, engine: EngineConfig, progress: P
     todo = [part for part in parts if not folder(part, work).is_dir()]
     total = sum(part.end - part.start for part in parts)
     done = total - sum(part.end - part.start for part in todo)
-    processes = min(engine.threads, len(todo))
-    if processes <= 1:
+    workers = min(engine.threads, len(todo))
+    if workers <= 1:
         for part in todo:
             done += count_part(part, work, engine)
             progress(done, total, unit="bytes")
         return
     alive = work / f".alive-{os.getpid()}"  # workers end when it is gone, or their parent
     alive.mkdir()
-    with ProcessPoolExecutor(
-        processes, get_context("spawn"), initializer=prepare, initargs=(os.getpid(), alive)
-    ) as pool:
+    with ProcessPoolExecutor(workers, processes(), initializer=prepare, initargs=(alive,)) as pool:
         try:
             waiting: set[Future[int]] = {
-                pool.submit(count_part, part, work, _share(engine, processes)) for part in todo
+                pool.submit(count_part, part, work, _share(engine, workers)) for part in todo
             }
             while waiting:
                 finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
