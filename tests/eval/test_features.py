@@ -1,11 +1,8 @@
 """The cache of features: killed and resumed, shared by processes, and what texts it saves."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,34 +12,29 @@ from eval import features
 from eval.features import Encoder
 from eval.sets import open_set
 from train import load_model
-
-# Encodes one image at a time, slowly enough to be killed, in parts of 4.
-ENCODE = """
-import sys, time, torch
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from eval import features
-from eval.sets import open_set
 from train.dist import world
-from train import load_model
-features.CHUNK = 4
-run, data, cache, pause = sys.argv[1:]
-torch.set_num_threads(1)
-def say(what):  # in one piece, for processes share the pipe
-    sys.stdout.write(f"{what}\\n")
-    sys.stdout.flush()
-with world("cpu") as processes:
-    model = load_model(Path(run))
-    encoder = features.Encoder(model, Path(cache), 2, 10**6, 0, world=processes)
+
+from ..train import ranks
+
+
+def encode(run, data, cache, pause, log, env):
+    """What a process runs: it encodes one image at a time, slowly enough to be killed, in parts of
+    4, and says which."""
+    os.environ |= env
+    features.CHUNK = 4
+    torch.set_num_threads(1)
     prepare = features.decode
-    def slowly(data, cap):
-        time.sleep(float(pause))
-        say(processes.rank)
-        return prepare(data, cap)
-    features.decode = slowly
-    features.ThreadPoolExecutor = lambda: ThreadPoolExecutor(1)
-    say(encoder.images(open_set(Path(data))).post_NE.shape)
-"""
+    with world("cpu") as processes, log.open("a") as out:
+
+        def slowly(content, cap):
+            time.sleep(pause)
+            print(processes.rank, file=out, flush=True)
+            return prepare(content, cap)
+
+        features.decode = slowly
+        features.ThreadPoolExecutor = lambda: ThreadPoolExecutor(1)
+        encoder = Encoder(load_model(run), cache, 2, 10**6, 0, world=processes)
+        print(encoder.images(open_set(data)).post_NE.shape, file=out)
 
 
 @pytest.fixture
@@ -82,16 +74,16 @@ def test_precision_and_split_have_entries_of_their_own(run, colour_set, encoder,
 
 def test_killed_and_resumed(run, colour_set, tmp_path, monkeypatch):
     """Parts that were finished are not encoded again, and the features are the same bytes."""
-    command = [sys.executable, "-c", ENCODE, str(run), str(colour_set), str(tmp_path / "cache")]
-    killed = subprocess.Popen([*command, "0.1"], stdout=subprocess.PIPE)
+    told = (run, colour_set, tmp_path / "cache", 0.1, tmp_path / "log", {})
+    killed = ranks.server().Process(target=encode, args=told)
+    killed.start()
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("cache/*.parts/000001.npz")):
         assert time.monotonic() < deadline
-        assert killed.poll() is None
+        assert killed.is_alive()
         time.sleep(0.01)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
-    killed.stdout.close()
+    killed.kill()
+    killed.join()
     done = len(list(tmp_path.glob("cache/*.parts/*.npz")))
     assert 2 <= done < 6
 
@@ -111,16 +103,18 @@ def test_killed_and_resumed(run, colour_set, tmp_path, monkeypatch):
 
 
 def test_two_processes_share_the_work(run, colour_set, tmp_path):
-    script = tmp_path / "encode.py"
-    script.write_text(ENCODE)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",
-               f"--master-port={29600 + os.getpid() % 300}", str(script), str(run),
-               str(colour_set)]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    done = subprocess.run([*command, str(tmp_path / "two"), "0"], capture_output=True, text=True,
-                          check=True, env=environment)  # fmt: skip
-    lines = done.stdout.splitlines()
-    assert (lines.count("0"), lines.count("1"), lines.count("(24, 128)")) == (12, 12, 2)
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(ranks.free_port())}
+    processes = []
+    for rank in range(2):
+        env = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        told = (run, colour_set, tmp_path / "two", 0, tmp_path / f"log{rank}", env)
+        processes.append(ranks.server().Process(target=encode, args=told))
+        processes[-1].start()
+    for one in processes:
+        one.join()
+    assert [one.exitcode for one in processes] == [0, 0]
+    said = [(tmp_path / f"log{rank}").read_text().splitlines() for rank in range(2)]
+    assert said == [[str(rank)] * 12 + ["(24, 128)"] for rank in range(2)]
     alone = Encoder(load_model(run), tmp_path / "one", 2, 10**6, 0).images(open_set(colour_set))
     (folder,) = (tmp_path / "two").iterdir()
     np.testing.assert_allclose(np.load(folder / "post.npy"), alone.post_NE, atol=1e-5)
