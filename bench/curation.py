@@ -210,6 +210,15 @@ def show(console: Console, small: dict[str, Any], large: dict[str, Any], exponen
     console.print(far)
 
 
+def in_short(found: dict[str, Any]) -> str:
+    """One line, so that hours of a larger size are not lost with the table."""
+    return (
+        f"{found['rows']:,} rows: {found['rows_per_s']:,.0f} rows/s,"
+        f" {found['cpu_seconds']:,.0f} CPU s, peak {found['peak_mb']:,.0f} MB,"
+        f" spilled {found['spilled_mb']:,.0f} MB"
+    )
+
+
 def _exponent(small: dict[str, Any], large: dict[str, Any], few: int, many: int) -> float:
     return math.log(large["cpu_seconds"] / small["cpu_seconds"]) / math.log(many / few)
 
@@ -239,6 +248,7 @@ def main() -> None:
         else:
             near = options.near_texts
             small = curate(folder / "small", options.smaller or options.rows // 3, near, engine)
+            console.print(in_short(small))
             large = curate(folder / "large", options.rows, near, engine)
             exponent = _exponent(small, large, small["rows"], large["rows"])
             show(console, small, large, exponent)
