@@ -242,7 +242,8 @@ def one_step(
         ):
             if config.optim.clip_norm:
                 parallel.clip_gradients(run.model, config.optim.clip_norm, norm)
-            numbers.step(run.optimizer)
+            with low_bit.rounding(config.optim.states, config.seed, run.step, run.world.device):
+                numbers.step(run.optimizer)
             if run.contrastive:
                 optim.clip_scale(run.model.logit_scale, config.optim.max_scale)
             if run.ema is not None:
@@ -289,7 +290,7 @@ def save(
         "seconds": meter.seconds,
         "samples": run.samples,
         "model": parallel.whole(run.model.state_dict(), run.world),
-        "optimizer": parallel.whole(run.optimizer.state_dict(), run.world),
+        "optimizer": low_bit.plain(parallel.whole(run.optimizer.state_dict(), run.world)),
         "numbers": run.numbers.state_dict(),
         "guard": run.guard.state_dict(),
         "random": run.world.gather_objects(_random_state(run.world.device)),
@@ -320,7 +321,7 @@ def resume(config: TrainConfig, run: Run, log: Log, meter: Meter) -> None:
             " give another --run, or the corpus as it was"
         )
     parallel.load_model(run.model, state["model"])
-    parallel.load_optimizer(run.optimizer, state["optimizer"])
+    parallel.load_optimizer(run.optimizer, low_bit.restored(state["optimizer"]))
     run.numbers.load_state_dict(state.get("numbers", {}))
     run.guard.load_state_dict(state.get("guard", {}))
     run.guard.resume(state["step"])

@@ -13,19 +13,25 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from train.config import OptimConfig
+from train.model import CLIP
 from train.model.transformer import Block
 from wit.errors import ConfigError, MissingExtra
 
 FP8_CAPABILITY = (8, 9)  # of the first cards with products in fp8: Ada; Hopper is 9.0
+_STATE, _PARTS = "OptimState8bit", ("codes", "scale", "qmap", "signed")  # torchao's
+_MARK = "8bit"
 _MULTIPLE = 16  # of both sides of a matrix, for a product in fp8
 
 
@@ -57,6 +63,51 @@ def adamw(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Opti
     else:
         made = optim._AdamW(groups, **given, bf16_stochastic_round=True)
     return made
+
+
+def plain(state: Any) -> Any:
+    """A tree with the parts of every 8-bit tensor in place of it, so that files of it hold nothing
+    but plain tensors, and copies are copies."""
+    if type(state).__name__ == _STATE:
+        parts = {name: getattr(state, name) for name in _PARTS}
+        return {_MARK: True, "dtype": str(state.dtype).removeprefix("torch."), **parts}
+    if isinstance(state, dict):
+        return {key: plain(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(plain(value) for value in state)
+    return state
+
+
+def restored(state: Any) -> Any:
+    """What `plain` was given."""
+    if isinstance(state, dict) and state.get(_MARK):
+        made = getattr(_torchao("optim.subclass_8bit"), _STATE)
+        dtype = getattr(torch, state["dtype"])
+        return made(*(state[name] for name in _PARTS), dtype)
+    if isinstance(state, dict):
+        return {key: restored(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(restored(value) for value in state)
+    return state
+
+
+@contextmanager
+def rounding(states: str, seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Random numbers of a step of the optimiser that are the same in all processes, so that
+    weights which are rounded at random stay the same too."""
+    if states != "bf16":
+        yield
+        return
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed * 1_000_003 + step)
+        yield
+
+
+def in_fp32(model: CLIP) -> CLIP:
+    """The model, or a copy with all weights in fp32 where some are not."""
+    if all(p.dtype == torch.float32 for p in model.parameters()):
+        return model
+    return copy.deepcopy(model).float()
 
 
 def prepare(model: nn.Module, states: str, precision: str, device: torch.device) -> None:
@@ -107,5 +158,8 @@ def use_fp8(model: nn.Module, device: torch.device, emulate: bool = False) -> No
     for block in model.modules():
         if isinstance(block, Block):
             float8.convert_to_float8_training(
-                block, config=float8.Float8LinearConfig(emulate=emulate), module_filter_fn=fits
+                block,
+                # packed captions have any number of tokens, the inner side of weight gradients
+                config=float8.Float8LinearConfig(emulate=emulate, pad_inner_dim=True),
+                module_filter_fn=fits,
             )

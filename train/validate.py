@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from train import low_bit
 from train.captions import Captions
 from train.config import TrainConfig
 from train.dist import World
@@ -83,7 +84,7 @@ class Validation:
             model: the one to evaluate: the running mean of the weights, where there is one.
             trained: the one that is trained, taken where the config says so.
         """
-        chosen = model if self._config.validation.ema else trained
+        chosen = low_bit.in_fp32(model if self._config.validation.ema else trained)
         was = chosen.training
         chosen.eval()
         self._world.share_buffers(chosen)  # each process has running statistics of its own share

@@ -11,7 +11,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from train import checkpoint, low_bit
+from train import checkpoint, load_model, low_bit
 from train.config import ModelConfig, OptimConfig
 from train.loop import train
 from train.model.clip import CLIP
@@ -60,7 +60,9 @@ def test_a_run_learns_and_resumes_to_the_last_bit(
     assert rows[-1]["loss"] < rows[0]["loss"]
     found = checkpoint.load(whole)
     assert found is not None
-    moments = [each["exp_avg"] for each in found.state["optimizer"]["state"].values()]
+    optimizer = low_bit.restored(found.state["optimizer"])
+    moments = [each["exp_avg"] for each in optimizer["state"].values()]
+    assert load_model(whole).encode_text(torch.ones(1, 16, dtype=torch.int64)).isfinite().all()
     assert kinds in {(type(moment).__name__, moment.dtype) for moment in moments}
 
 
@@ -92,6 +94,35 @@ def test_small_steps_count_on_average_in_bf16() -> None:
         layer.weight.grad = torch.ones_like(layer.weight)
         optimizer.step()
     assert layer.weight.float().mean().item() == pytest.approx(1 - 20 * 1e-4, abs=5e-4)
+
+
+def test_rounding_is_the_same_in_all_processes() -> None:
+    """Whatever each has drawn for its own part of the batch."""
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        layer = torch.nn.Linear(64, 64, bias=False, dtype=torch.bfloat16)
+        torch.nn.init.ones_(layer.weight)
+        optimizer = adamw(layer, OptimConfig(lr=1e-4, states="bf16"))
+        for step in range(5):
+            torch.rand(seed)
+            layer.weight.grad = torch.ones_like(layer.weight)
+            with low_bit.rounding("bf16", 0, step, CPU):
+                optimizer.step()
+        found.append(layer.weight.detach())
+    assert torch.equal(*found)
+    assert len(found[0].unique()) > 1  # rounded, both ways
+
+
+def test_weights_in_bf16_are_evaluated(make_config, corpus: Path, tmp_path: Path) -> None:
+    config = make_config(optim__states="bf16", precision="bf16", validation={"corpus": str(corpus)})
+    assert train(config) == 0
+    rows = [json.loads(line) for line in (config.run / "metrics.jsonl").read_text().splitlines()]
+    assert 0 < next(row["val/loss"] for row in rows if "val/loss" in row) < 10
+    model = CLIP(config.model, 100)
+    low_bit.round_weights(model)
+    assert low_bit.in_fp32(model).encode_text(torch.ones(1, 8, dtype=torch.int64)).isfinite().all()
+    assert model.token_embedding.weight.dtype == torch.bfloat16
 
 
 def test_fp8_computes_the_same_roughly_under_the_same_names(tiny: dict[str, Any]) -> None:
