@@ -41,6 +41,7 @@ def build(config: ShardsConfig) -> None:
     check_languages(config.text.languages)
     rules.check(config.drop)
     stages = _wanted(config.until)
+    _check_not_cut(corpus)
     if config.engine.world > 1:
         with _disk_errors(corpus), locked(corpus, shared=True):
             print(leases.fetch_rank(Runner(config), stages), file=sys.stderr)
@@ -70,6 +71,16 @@ def _wanted(until: str | None) -> tuple[Stage, ...]:
         near = difflib.get_close_matches(until, names, n=1, cutoff=0)[0]
         raise ConfigError(f"until = {until!r} is no stage: did you mean {near}?")
     return STAGES[: names.index(until) + 1]
+
+
+def _check_not_cut(corpus: Path) -> None:
+    """Raise a CorpusError for a corpus that has no stages to build on, only what others gave."""
+    path = corpus / "config.json"
+    if (corpus / manifest.NAME).exists() and path.exists() and "recut" in _read_json(path):
+        raise CorpusError(
+            f"{corpus}: was cut from other corpora by `wit reshard` or `wit merge`: build in"
+            " another --corpus, and join the two with `wit merge`"
+        )
 
 
 def _summary_until(corpus: Path, result: Result) -> str:

@@ -78,7 +78,9 @@ def execute(
                 if progress is not None and percent > 0:
                     progress(percent, 100, unit="%")
         except BaseException:
-            con.interrupt()
+            while not running.done():  # again where it had not begun yet
+                con.interrupt()
+                wait([running], 0.05)
             raise
         return running.result()
 

@@ -108,8 +108,8 @@ def concerned(corpus: Path, listed: OptOuts) -> list[str]:
         path = Path(folder) / "optouts.parquet"
         pq.write_table(listed.table(), path)
         given = {"pairs": str(corpus / "pairs" / "*.parquet"), "optouts": str(path)}
-        con.execute(sql_text("remove_rows.sql"), given)
-        return [uid for _, uid, *_, kept in con.fetchall() if kept]
+        con.execute(f"SELECT uid FROM ({sql_text('remove_rows.sql')}) WHERE kept", given)
+        return [uid for (uid,) in con.fetchall()]
 
 
 def files(config: ShardsConfig) -> list[Path]:

@@ -102,7 +102,10 @@ def recut(
     identity = {"sources": prints, "cut": [cut.samples, cut.bytes], "append": append, **about}
     mark = fingerprint(identity)
     settings = configs[0]["config"]
-    whole = {"fingerprint": mark, "config": settings, "recut": identity, "sources": configs}
+    known: dict[str, Any] = {}  # flat, however often corpora are joined
+    for found in configs:
+        known |= found.get("sources", {found["fingerprint"]: found["config"]})
+    whole = {"fingerprint": mark, "config": settings, "recut": identity, "sources": known}
     write_json(whole, temporary / "config.json")
     if listed.entries:
         optout.write(temporary, listed)

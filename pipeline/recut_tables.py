@@ -43,8 +43,7 @@ def write_tables(
         spill.mkdir(exist_ok=True)
         _attach(con, corpora)
         index = {"index": str(out / "shards" / "index.parquet")}
-        whole = {"pairs": _files(corpora, "pairs/*.parquet")}
-        copy(con, "recut_pairs.sql", {**whole, **index}, Path(made["pairs"]))
+        copy(con, "recut_pairs.sql", index, Path(made["pairs"]))
         for name, table in (
             ("queries", "queries"),
             ("matches", "match"),
@@ -52,10 +51,8 @@ def write_tables(
             ("overlaps", "overlaps"),
         ):
             copy(con, f"recut_{name}.sql", made, Path(made[table]))
-        downloads = _files(corpora, PROVENANCE)
-        if downloads:
-            given = {"provenance": downloads, "pairs": made["pairs"]}
-            copy(con, "recut_provenance.sql", given, out / PROVENANCE)
+        if _provenance(con, corpora):
+            copy(con, "recut_provenance.sql", made, out / PROVENANCE)
     params: dict[str, dict[str, Any]] = {
         "pairs": {"pairs": made["pairs"]},
         "matches": {"match": made["match"]},
@@ -74,8 +71,16 @@ def write_tables(
         return catalogue.digest(con)
 
 
-def _files(corpora: Sequence[Path], pattern: str) -> list[str]:
-    return [glob.escape(str(path)) for at in corpora for path in sorted(at.glob(pattern))]
+def _provenance(con: duckdb.DuckDBPyConnection, corpora: Sequence[Path]) -> bool:
+    """A view all_provenance over what the sources have of it, if any."""
+    parts = []
+    for nth, corpus in enumerate(corpora):
+        path = glob.escape(str(corpus / PROVENANCE)).replace("'", "''")
+        if (corpus / PROVENANCE).is_file():
+            parts.append(f"SELECT {nth} AS nth, * FROM read_parquet('{path}')")
+    if parts:
+        con.execute(f"CREATE TEMP VIEW all_provenance AS {' UNION ALL BY NAME '.join(parts)}")
+    return bool(parts)
 
 
 def _attach(con: duckdb.DuckDBPyConnection, corpora: Sequence[Path]) -> None:

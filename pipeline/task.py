@@ -133,19 +133,24 @@ def processes() -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    with _safe_path():
+    with _apart():
         forkserver.ensure_running()
     return context
 
 
 @contextmanager
-def _safe_path() -> Iterator[None]:
-    """A file in the working folder that is named as a module of ours is not to be imported."""
+def _apart() -> Iterator[None]:
+    """What is started here looks for no module in the working folder, whose files may be named as
+    ours are, and does not hear Ctrl-C, not even before it can say so itself."""
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
+    deaf = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if deaf else None
     try:
         yield
     finally:
+        if deaf:
+            signal.signal(signal.SIGINT, handler)
         if before is None:
             del os.environ["PYTHONSAFEPATH"]
         else:

@@ -3,7 +3,6 @@ half run where the other half's dependencies are absent."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import sys
@@ -122,12 +121,8 @@ def corpus(sample: ShardsConfig, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A finished corpus of the small sample, for tests that only read it."""
     from pipeline.build import build
 
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished_corpus"
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the first of the workers builds it for all
-        if not (folder / "manifest.json").exists():
-            build(sample.model_copy(update={"corpus": folder}))
+    folder = tmp_path_factory.mktemp("corpus")
+    build(sample.model_copy(update={"corpus": folder}))
     return folder
 
 

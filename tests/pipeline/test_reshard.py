@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +21,7 @@ from pipeline.removal import remove
 from pipeline.reshard import main as reshard
 from pipeline.verify import verify
 from wit import manifest
-from wit.errors import ConfigError, InputError
+from wit.errors import ConfigError, CorpusError, InputError
 from wit.report_command import main as report
 from wit.shard import Sample, read_shard
 
@@ -192,6 +193,26 @@ def test_query_lists_are_joined(corpus: Path, other: Path, tmp_path: Path) -> No
     taken = set(content(out))
     both = {*catalogued(other, MATCHED), *catalogued(corpus, MATCHED)}
     assert set(catalogued(out, MATCHED)) == {row for row in both if row[0] in taken}
+
+
+def test_the_table_is_that_of_the_picture_taken(corpus: Path, other: Path, tmp_path: Path) -> None:
+    """A URL may show something else when it is fetched again; the first corpus' picture stays."""
+    again, out = tmp_path / "again", tmp_path / "all"
+    assert reshard([str(corpus), "--out", str(again)]) == 0
+    with duckdb.connect(str(again / "corpus.duckdb")) as con:
+        con.execute("UPDATE pairs SET sha256 = 'of another picture', row = row - 100000")
+    assert merge([str(other), str(again), "--out", str(out)]) == 0
+    told = dict(catalogued(out, "SELECT uid, sha256 FROM pairs"))
+    shared = content(other).keys() & content(again).keys()
+    assert {told[uid] for uid in shared} & {"of another picture"} == set()
+    assert "of another picture" in {told[uid] for uid in content(out).keys() - shared}
+
+
+def test_no_build_goes_on_in_one(corpus: Path, sample: ShardsConfig, tmp_path: Path) -> None:
+    assert reshard([str(corpus), "--out", str(tmp_path / "out")]) == 0
+    with pytest.raises(CorpusError, match="was cut from other corpora"):
+        build(sample.model_copy(update={"corpus": tmp_path / "out"}))
+    assert "sound" in verify(tmp_path / "out")
 
 
 def test_who_opted_out_of_one_is_in_none(corpus: Path, other: Path, tmp_path: Path) -> None:
